@@ -1,0 +1,3 @@
+"""resweep: honest, resumable sweeps for image classifiers."""
+
+__version__ = "0.1.0"

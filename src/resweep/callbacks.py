@@ -1,0 +1,176 @@
+"""What happens at the end of every epoch: a row in ``metrics.csv``, scalars to the loggers, a word to the observer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from resweep.record import BEST, CHECKPOINTS, LAST, METRICS_FILE, write_atomic
+
+COLUMNS = (
+    "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "seconds", "images_per_second",
+)  # fmt: skip
+HEARTBEAT_SECONDS = 60.0
+
+
+class Observer(Protocol):
+    """Whoever watches a run: the terminal, or nobody."""
+
+    def on_start(self, facts: dict[str, Any]) -> None:
+        """The parts are built; training starts."""
+
+    def on_step(self, epoch: int, step: int, steps: int) -> None:
+        """A training step is done; called for every step, must be cheap."""
+
+    def on_epoch(self, row: dict[str, float], best: bool) -> None:
+        """An epoch is done; the row is that of ``metrics.csv``."""
+
+
+class Silent:
+    """An observer that does nothing."""
+
+    def on_start(self, facts: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def on_step(self, epoch: int, step: int, steps: int) -> None:
+        """Nothing."""
+
+    def on_epoch(self, row: dict[str, float], best: bool) -> None:
+        """Nothing."""
+
+
+class EpochRecorder(Callback):
+    """Writes one row per epoch and stops a run whose loss is no longer finite.
+
+    Args:
+        run_dir: folder of the run; rows of earlier epochs in its ``metrics.csv`` are kept when a run is continued.
+        monitor: metric that selects the best epoch.
+        mode: ``max`` or ``min``.
+        observer: is told every step and every row.
+    """
+
+    def __init__(self, run_dir: Path, monitor: str, mode: str, observer: Observer) -> None:
+        self.path = run_dir / METRICS_FILE
+        self.monitor = monitor
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.observer = observer
+        self.rows: list[dict[str, float]] = []
+        self.diverged_at: int | None = None
+
+    @property
+    def best_row(self) -> dict[str, float] | None:
+        """Row of the best epoch by the monitored metric, the earliest of equals; None before the first."""
+        finite = [row for row in self.rows if math.isfinite(row[self.monitor])]
+        return max(finite, key=lambda row: self.sign * row[self.monitor], default=None)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the rows up to the epoch from which a run is continued, drop later ones."""
+        kept = [row for row in read_rows(self.path) if row["epoch"] <= trainer.current_epoch]
+        self.rows = kept
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_plain(row) for row in kept)
+        write_atomic(self.path, text.getvalue())
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.images = 0
+        self.started = self.train_ended = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the images."""
+        self.images += len(batch[1])
+        self.train_ended = time.perf_counter()
+        self.observer.on_step(trainer.current_epoch + 1, batch_idx + 1, int(trainer.num_training_batches))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's row; validation is over by now."""
+        loss, accuracy = pl_module.train_mean.compute()
+        val_loss, val_accuracy = pl_module.val_mean.compute()
+        now = time.perf_counter()
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train/loss": loss,
+            "train/accuracy": accuracy,
+            "val/loss": val_loss,
+            "val/accuracy": val_accuracy,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": now - self.started,
+            "images_per_second": self.images / max(self.train_ended - self.started, 1e-9),
+        }
+        self._publish(trainer, row)
+        if not (math.isfinite(loss) and math.isfinite(val_loss)):
+            self.diverged_at = trainer.current_epoch + 1
+            trainer.should_stop = True
+
+    def _publish(self, trainer: Trainer, row: dict[str, float]) -> None:
+        self.rows.append(row)
+        with open(self.path, "a", encoding="utf-8", newline="") as stream:
+            csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow(_plain(row))
+        scalars = {
+            "train/loss": row["train/loss"],
+            "train/accuracy": row["train/accuracy"],
+            "val/loss": row["val/loss"],
+            "val/accuracy": row["val/accuracy"],
+            "lr": row["lr"],
+            "time/epoch_seconds": row["seconds"],
+            "time/images_per_second": row["images_per_second"],
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=int(row["epoch"]))
+        self.observer.on_epoch(row, best=self.best_row is row)
+
+
+def _plain(row: dict[str, float]) -> dict[str, str]:
+    return {key: str(int(value)) if key == "epoch" else f"{value:.10g}" for key, value in row.items()}
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """Read ``metrics.csv``; a last line that was cut off while it was written is left out.
+
+    Args:
+        path: the file; a missing one has no rows.
+
+    Raises:
+        ValueError: a line before the last one is damaged; the message names it.
+    """
+    if not path.is_file():
+        return []
+    lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            if len(line) != len(COLUMNS):
+                raise ValueError("wrong number of values")
+            rows.append({key: float(value) for key, value in zip(COLUMNS, line, strict=True)})
+        except ValueError as error:
+            if number != len(lines):
+                raise ValueError(f"{path}, line {number}: {error}") from error
+    for row in rows:
+        row["epoch"] = int(row["epoch"])
+    return rows
+
+
+def checkpoints(run_dir: Path, monitor: str, mode: str, every: int) -> list[ModelCheckpoint]:
+    """Return the callbacks that write ``best.ckpt`` and ``last.ckpt`` after an epoch's row is on disk."""
+    shared: dict[str, Any] = {
+        "dirpath": run_dir / CHECKPOINTS,
+        "save_top_k": 1,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+        "auto_insert_metric_name": False,
+    }
+    return [
+        ModelCheckpoint(filename=BEST.removesuffix(".ckpt"), monitor=monitor, mode=mode, **shared),
+        ModelCheckpoint(filename=LAST.removesuffix(".ckpt"), every_n_epochs=every, **shared),
+    ]

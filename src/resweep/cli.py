@@ -1,0 +1,162 @@
+"""The command line: dispatch only. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from resweep import __version__, console
+from resweep.errors import Problem, RequestError, nearest_name
+
+HELP = """\
+resweep: honest, resumable sweeps for image classifiers
+
+  resweep train [OVERRIDES...]          one run               resweep train optimizer=adam seed=1
+  resweep train -m [OVERRIDES...]       a sweep               resweep train -m optimizer=sgd,adam seed=0,1,2
+  resweep resume RUN_OR_SWEEP_DIR       finish what is missing; finished runs are never repeated
+  resweep compare SWEEP_DIR...          tables on the terminal, results.csv, report.html
+  resweep evaluate RUN_DIR              measure a run's best checkpoint again
+  resweep list [GROUP[/CHOICE]]         the choices of each config group
+  resweep demo                          36 small runs on built-in digits, then compare
+
+OVERRIDES are Hydra's: GROUP=CHOICE, KEY=VALUE, KEY=A,B,C with -m. Behind `resweep train` Hydra's own flags work too:
+--cfg job, --help, --info, --config-dir DIR.
+Everywhere: -q result only, -qq errors only, --progress auto|live|plain|off.
+
+exit status  0 all well   1 a run failed   2 the request is wrong, nothing was started   3 --check found a difference
+             130, 143 interrupted, terminated: saved, go on with resweep resume
+"""
+EXIT_FAILED, EXIT_REQUEST, EXIT_DIFFERENCE = 1, 2, 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words behind ``resweep``; None for those of the process.
+
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        print(f"resweep {__version__}")
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            message = f"is not a command; there are {', '.join(COMMANDS)}"
+            raise RequestError(Problem(words[0], None, message, nearest_name(words[0], COMMANDS)))
+        output, rest = console.take_output_options(words[1:], os.environ)
+        return COMMANDS[words[0]](rest, output)
+    except RequestError as error:
+        console.print_problems(error.problems, words)
+        return EXIT_REQUEST
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+        return 0
+
+
+def train(words: list[str], output: console.Output) -> int:
+    """Train one run, or with ``-m`` a sweep; the words are Hydra's."""
+    from resweep.application import run_application
+
+    return run_application(words, output)
+
+
+def demo(words: list[str], output: console.Output) -> int:
+    """Run the optimizers sweep on the built-in digits; further words are overrides."""
+    return train(["-m", "sweep=optimizers", "sweep_name=demo", *words], output)
+
+
+def resume(words: list[str], output: console.Output) -> int:
+    """Finish a run or a sweep."""
+    folder = _parse("resume", words, ("folder", "a run's or a sweep's folder")).folder
+    from resweep.config import CONFIG_FILE
+    from resweep.sweep.ledger import SWEEP_FILE
+
+    if (folder / SWEEP_FILE).is_file():
+        from resweep.sweep.launch import resume as resume_sweep
+
+        return resume_sweep(folder, output)
+    if not (folder / CONFIG_FILE).is_file():
+        raise RequestError(_not_there(folder, f"is neither a run ({CONFIG_FILE}) nor a sweep ({SWEEP_FILE})"))
+    from resweep.single import carry_out
+
+    return carry_out(folder, output)
+
+
+def compare(words: list[str], output: console.Output) -> int:
+    """Compare the settings of sweeps."""
+    parser = _parser("compare")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP_DIR")
+    parser.add_argument("--runs", action="store_true", help="one row per run")
+    form = parser.add_mutually_exclusive_group()
+    for name, text in (("json", "JSON"), ("csv", "CSV"), ("md", "Markdown")):
+        form.add_argument(f"--{name}", action="store_const", dest="form", const=name, help=f"print {text}")
+    parsed = parser.parse_args(words)
+    from resweep.report.compare import compare as compare_sweeps
+
+    output.result(compare_sweeps([str(folder) for folder in parsed.folders], runs=parsed.runs, form=parsed.form))
+    return 0
+
+
+def evaluate(words: list[str], output: console.Output) -> int:
+    """Measure the best checkpoint of a run again."""
+    parser = _parser("evaluate")
+    parser.add_argument("folder", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--check", action="store_true", help="exit 3 if a metric differs from the record")
+    parsed = parser.parse_args(words)
+    from resweep.evaluate import evaluate as evaluate_run
+
+    text, agrees = evaluate_run(parsed.folder)
+    output.result(text)
+    return EXIT_DIFFERENCE if parsed.check and not agrees else 0
+
+
+def list_choices(words: list[str], output: console.Output) -> int:
+    """List config groups, the choices of one, or one choice's file."""
+    parser = _parser("list")
+    parser.add_argument("name", nargs="?", metavar="GROUP[/CHOICE]")
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="a config folder of your own")
+    parsed = parser.parse_args(words)
+    from resweep.catalog import describe
+
+    output.result(describe(parsed.name, [Path(folder) for folder in parsed.config_dir]))
+    return 0
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    function = COMMANDS[command]
+    return argparse.ArgumentParser(prog=f"resweep {command}", description=function.__doc__)
+
+
+def _parse(command: str, words: list[str], argument: tuple[str, str]) -> argparse.Namespace:
+    parser = _parser(command)
+    parser.add_argument(argument[0], type=Path, help=argument[1], metavar="DIR")
+    return parser.parse_args(words)
+
+
+def _not_there(folder: Path, message: str) -> Problem:
+    parent = folder.resolve().parent
+    siblings = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    near = nearest_name(folder.name, siblings)
+    return Problem(str(folder), None, message, None if near is None else console.relative(parent / near))
+
+
+COMMANDS: dict[str, Callable[[list[str], console.Output], int]] = {
+    "train": train,
+    "resume": resume,
+    "compare": compare,
+    "evaluate": evaluate,
+    "list": list_choices,
+    "demo": demo,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

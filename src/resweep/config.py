@@ -1,0 +1,157 @@
+"""From a composed Hydra config to the frozen config of one run.
+
+Composition is Hydra's; this module finds the config folder, resolves a composed config to plain values, gives it the
+digest from which a run takes its id, and writes and reads the frozen file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from resweep.errors import Problem, RequestError
+from resweep.record import CONFIG_FILE, write_atomic
+
+ENTRY = "train"
+# Groups whose choice is part of what a run is; the others say where and how it is carried out.
+AXES = ("data", "augment", "model", "optimizer", "scheduler", "regularizer", "loss")
+# Facts of a machine or of a request: they never change what is computed, so the digest leaves them out.
+MACHINE_KEYS = (
+    "runs_dir", "sweep_name", "threads", "logger", "search", "executor", "sweep", "experiment", "import_path",
+    "checkpoint_every", "data.root", "data.download", "data.num_workers", "data.source.root", "data.source.download",
+    "trainer.accelerator", "trainer.devices",
+)  # fmt: skip
+ID_LENGTH = 5
+
+
+def shipped(folder: str) -> Path:
+    """Return a folder that ships with the package (``conf`` or ``experiments``), installed or in a checkout."""
+    package = Path(__file__).parent
+    installed = package / folder
+    return installed if installed.is_dir() else package.parents[1] / folder
+
+
+@contextmanager
+def config_loader(config_dirs: tuple[str, ...] = ()) -> Iterator[ConfigLoader]:
+    """Give Hydra's loader for the shipped configs and any folders of the user's.
+
+    Inside a running Hydra application its own loader is used, so that ``--config-dir`` and search paths hold.
+
+    Args:
+        config_dirs: further config folders, absolute or relative to the working folder.
+    """
+    running = GlobalHydra.instance()
+    if running.is_initialized():
+        yield running.config_loader()
+        return
+    with initialize_config_dir(str(shipped("conf")), version_base="1.3", job_name=ENTRY):
+        loader = GlobalHydra.instance().config_loader()
+        search_path = loader.get_search_path()
+        for folder in config_dirs:
+            search_path.append("command-line", f"file://{os.path.abspath(folder)}")
+        yield loader
+
+
+def compose(loader: ConfigLoader, overrides: list[str]) -> DictConfig:
+    """Compose the entry config with overrides (group choices and values), Hydra's node included."""
+    return loader.load_configuration(ENTRY, overrides, run_mode=RunMode.RUN, from_shell=False)
+
+
+def freeze(composed: DictConfig) -> dict[str, Any]:
+    """Resolve a composed config to plain values, with the chosen name of every axis and absolute folders.
+
+    Args:
+        composed: as Hydra composes it, with the ``hydra`` node.
+
+    Returns:
+        Plain dictionaries, lists and scalars; ``choices`` maps each group of ``AXES`` to the chosen file.
+
+    Raises:
+        RequestError: an interpolation cannot be resolved or a mandatory value (``???``) is missing.
+    """
+    choices = composed.hydra.runtime.choices
+    config = {key: composed._get_node(key) for key in composed if key != "hydra"}
+    plain = _resolve(OmegaConf.create(config, flags={"allow_objects": True}))
+    plain["choices"] = {group: choices.get(group) for group in AXES}
+    plain["import_path"] = os.path.abspath(plain.get("import_path") or ".")
+    plain["runs_dir"] = os.path.abspath(str(plain["runs_dir"]))
+    for section in (plain["data"], plain["data"].get("source") or {}):
+        if isinstance(section, dict) and section.get("root") is not None:
+            section["root"] = os.path.abspath(os.path.expanduser(str(section["root"])))
+    return plain
+
+
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    try:
+        missing = sorted(OmegaConf.missing_keys(config) - {"logger.save_dir"})
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except (OmegaConfBaseException, ValueError) as error:
+        key = getattr(error, "full_key", None) or "config"
+        raise RequestError(Problem(str(key), None, f"cannot be resolved: {str(error).splitlines()[0]}")) from error
+    if missing:
+        raise RequestError(Problem(key, "???", f"must be given: {key}=VALUE") for key in missing)
+    return plain
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the config as one level of dotted keys; lists stay values.
+
+    Example:
+        >>> flatten({"a": {"b": 1}, "c": [2]})
+        {'a.b': 1, 'c': [2]}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Return the hex digest (BLAKE2b, 16 bytes) of what a frozen config computes, machine facts left out.
+
+    Two configs with the same digest train the same net on the same data with the same seed, wherever they run.
+    """
+    kept = {
+        key: value
+        for key, value in flatten(config).items()
+        if not any(key == fact or key.startswith(f"{fact}.") for fact in MACHINE_KEYS)
+    }
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def write_frozen(config: Mapping[str, Any], run_dir: Path) -> None:
+    """Write a frozen config into its run's folder, atomically."""
+    write_atomic(run_dir / CONFIG_FILE, yaml.safe_dump(deepcopy(dict(config)), sort_keys=False, allow_unicode=True))
+
+
+def read_frozen(run_dir: Path) -> dict[str, Any]:
+    """Read the frozen config of a run.
+
+    Raises:
+        RequestError: the folder is not a run, or its config cannot be read.
+    """
+    path = run_dir / CONFIG_FILE
+    if not path.is_file():
+        raise RequestError(Problem("RUN", str(run_dir), f"is not a run: it has no {CONFIG_FILE}"))
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(Problem("RUN", str(run_dir), f"{CONFIG_FILE} is damaged: {error}")) from error

@@ -1,0 +1,81 @@
+"""The machine and the software a run was made with, for its record."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("resweep", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy")
+
+
+@lru_cache(maxsize=1)
+def package_versions() -> dict[str, str]:
+    """Return the installed version of each package that can change a result."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def git_state(folder: str) -> dict[str, Any] | None:
+    """Return the commit of the checkout around a folder and whether tracked files differ from it.
+
+    None where there is no git, no checkout or no commit yet.
+    """
+    command = ["git", "-C", folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """Return the processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def environment(threads: int, folder: str) -> dict[str, Any]:
+    """Return the facts that a record keeps.
+
+    Args:
+        threads: processor threads of the run.
+        folder: a folder of the user's code, for the git commit.
+    """
+    import torch
+
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "accelerator": accelerator,
+        "packages": package_versions(),
+        "git": git_state(folder),
+    }
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest memory use so far: of the accelerator's allocator where one is used, else of the process."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

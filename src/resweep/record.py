@@ -1,0 +1,132 @@
+"""The record of one run: ``run.json``, always replaced atomically.
+
+A run folder is the unit of everything: its ``config.yaml`` says what to do, its ``run.json`` says what has happened.
+Readers never see half a file, because a new version is written beside the old one, forced to disk and renamed.
+
+States: ``pending`` → ``running`` → ``completed`` | ``failed`` | ``diverged`` | ``pruned``; a run that was stopped is
+``interrupted`` and one whose process vanished is ``lost``; both, and ``failed``, can be started again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+RUN_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.csv"
+LOG_FILE = "run.log"
+CONFUSION_FILE = "confusion.csv"
+CHECKPOINTS = "checkpoints"
+BEST = "best.ckpt"
+LAST = "last.ckpt"
+
+FINISHED = frozenset({"completed", "diverged", "pruned"})
+STATES = FINISHED | {"pending", "running", "failed", "lost", "interrupted"}
+
+
+def utc_now() -> str:
+    """Return the present time as ISO 8601 text in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file so that a reader, or a machine that loses power, sees the old or the new text and no mixture.
+
+    Args:
+        path: the file; its folder must exist.
+        text: the whole new content.
+
+    Raises:
+        OSError: the file could not be written; the old one is untouched and nothing is left beside it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mapping with numbers that JSON cannot hold (NaN, infinities) replaced by None."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
+    }
+
+
+@dataclass
+class Record:
+    """What is known about one run; field by field the content of ``run.json`` (see the design).
+
+    Args:
+        id: first characters of the digest of the resolved config.
+        label: the swept values, cleaned for file systems.
+        status: one of ``STATES``.
+        error: None, or ``{"type", "message"}`` and where known ``"epoch"`` (1-based) and ``"where"``.
+        swept: the value of each axis of the sweep for this run.
+        metrics: flat, slash keys, of the best epoch (``val/…``) and of the final test (``test/…``).
+        best_epoch: 1-based epoch of the best checkpoint.
+        fit_seconds: wall seconds of the training loop, validation included, summed over attempts.
+        images_per_second: training images over the seconds spent on training steps.
+        peak_memory_bytes: largest resident size of the process, or of the accelerator's allocations.
+    """
+
+    id: str
+    label: str
+    seed: int
+    config_digest: str
+    overrides: list[str] = field(default_factory=list)
+    swept: dict[str, Any] = field(default_factory=dict)
+    status: str = "pending"
+    error: dict[str, Any] | None = None
+    attempts: int = 0
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    best_epoch: int | None = None
+    epochs: int = 0
+    parameters: int | None = None
+    fit_seconds: float | None = None
+    images_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    data_digest: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Record:
+        """Read a run's record.
+
+        Raises:
+            FileNotFoundError: the folder has no ``run.json``.
+            ValueError: the file is damaged; the message names it.
+        """
+        path = run_dir / RUN_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            known = {item.name for item in fields(cls)}
+            return cls(**{key: value for key, value in content.items() if key in known})
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+
+    def write(self, run_dir: Path) -> None:
+        """Replace the run's ``run.json`` atomically.
+
+        Raises:
+            ValueError: the status is not one of ``STATES``.
+        """
+        if self.status not in STATES:
+            raise ValueError(f"status {self.status!r} is not one of {', '.join(sorted(STATES))}")
+        content = asdict(self)
+        content["metrics"] = finite(self.metrics)
+        write_atomic(run_dir / RUN_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")

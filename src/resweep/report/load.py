@@ -1,0 +1,305 @@
+"""Read a sweep's folder back: the request, a record per run, curves and confusion matrices.
+
+Files that are damaged are named in :attr:`Sweep.damaged` and the rest is still loaded.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resweep.errors import Problem, RequestError, nearest_name
+
+if TYPE_CHECKING:
+    import pandas
+
+CURVE_COLUMNS = (
+    "epoch",
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "lr",
+    "seconds",
+    "images_per_second",
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as its ``run.json`` tells it; a fact that was not recorded is None.
+
+    Args:
+        dir: the run's folder.
+        id: short digest of the resolved config, the same everywhere.
+        status: pending, running, completed, failed, diverged, pruned, lost or interrupted.
+        label: the swept values as a readable name.
+        error: ``type``, ``message`` and perhaps ``epoch`` and ``where`` of what went wrong.
+        attempts: how often the run was started.
+        seed: the run's seed; 0 is a seed.
+        overrides: the swept overrides of this run, in Hydra's grammar.
+        swept: the same as values by dotted key.
+        config_digest: digest of the resolved config.
+        metrics: flat metrics such as ``val/accuracy``; a value that was not finite is None.
+        best_epoch: the epoch whose checkpoint was tested, counted from 1.
+        epochs: finished epochs.
+        parameters: trainable and fixed parameters of the net.
+        fit_seconds: wall seconds of training and validation.
+        images_per_second: training images per wall second.
+        peak_memory_bytes: highest memory in use, bytes.
+        environment: python, platform, processor, accelerator, packages and git state.
+        data_digest: digest of the data that was read.
+        started_at: ISO 8601, UTC.
+        finished_at: ISO 8601, UTC.
+    """
+
+    dir: Path
+    id: str
+    status: str
+    label: str = ""
+    error: dict[str, Any] | None = None
+    attempts: int | None = None
+    seed: int | None = None
+    overrides: list[str] = field(default_factory=list)
+    swept: dict[str, Any] = field(default_factory=dict)
+    config_digest: str | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    best_epoch: int | None = None
+    epochs: int | None = None
+    parameters: int | None = None
+    fit_seconds: float | None = None
+    images_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    data_digest: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder."""
+        return self.dir.name
+
+    @property
+    def error_text(self) -> str | None:
+        """What went wrong as one line, None when nothing is recorded."""
+        if self.error is None:
+            return None
+        parts = [str(self.error[key]) for key in ("type", "message") if self.error.get(key) not in (None, "")]
+        return " ".join(": ".join(parts).split()) or None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of one folder, in plan order.
+
+    Args:
+        dir: the sweep's folder as it was named by the caller.
+        name: the sweep's name.
+        request: the content of ``sweep.yaml``; empty for a folder of single runs.
+        runs: every run whose record could be read.
+        damaged: one line ``file or folder: reason`` for each record that could not be read.
+    """
+
+    dir: Path
+    name: str
+    request: dict[str, Any]
+    runs: list[RunRecord]
+    damaged: list[str]
+
+    @property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """Folder and reason of each run whose record is damaged."""
+        split = [tuple(line.split(": ", 1)) for line in self.damaged]
+        return [(folder, reason) for folder, reason in split if folder != "sweep.yaml"]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of runs by status, adding up to all runs; a planned run without a record is pending."""
+        counts = Counter(run.status for run in self.runs)
+        counts["unreadable"] = len(self.unreadable)
+        stated = (self.request.get("counts") or {}).get("runs")
+        planned = max(len(self.request.get("runs") or ()), stated if isinstance(stated, int) else 0)
+        counts["pending"] += max(0, planned - len(self.runs) - len(self.unreadable))
+        return {status: number for status, number in counts.items() if number > 0}
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The config values that the plan was made from, by dotted key."""
+        base = self.request.get("base")
+        return base if isinstance(base, dict) else {}
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of a test confusion matrix.
+
+    Args:
+        classes: K class names.
+        counts: K rows of K numbers; a row is a true class, a column a predicted one.
+    """
+
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+def load_sweep(path: str | os.PathLike[str]) -> Sweep:
+    """Return the sweep in a folder.
+
+    A folder without ``sweep.yaml`` counts as a sweep of the single runs below it, a run's own folder as a sweep of one.
+
+    Args:
+        path: the folder of a sweep, of single runs, or of one run.
+
+    Returns:
+        The sweep; damaged records are named in it and left out of its runs.
+
+    Raises:
+        RequestError: if the path is no folder or holds no run; names the closest folder beside it.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise RequestError(_not_a_sweep(path, "is a file, not a folder" if folder.exists() else "no such folder"))
+    damaged: list[str] = []
+    if (folder / "run.json").exists() and not (folder / "sweep.yaml").exists():
+        run = _read_run(folder, damaged)
+        return Sweep(folder, folder.resolve().name, {}, [] if run is None else [run], damaged)
+    if not (folder / "sweep.yaml").exists() and not any(folder.glob("*/run.json")):
+        raise RequestError(_not_a_sweep(path, "holds no sweep.yaml and no run.json"))
+    request = _read_request(folder, damaged)
+    runs = [_read_run(child, damaged) for child in _run_folders(folder, request)]
+    name = str(request.get("name") or folder.resolve().name)
+    return Sweep(folder, name, request, [run for run in runs if run is not None], damaged)
+
+
+def load_curves(run: RunRecord) -> pandas.DataFrame:
+    """Return a run's ``metrics.csv``, one row per finished epoch.
+
+    A line that was cut while it was written (no line end, or another number of fields than the header) is left out; of
+    an epoch that was written twice the later line counts; a value that is no number becomes NaN.
+
+    Args:
+        run: a loaded run.
+
+    Returns:
+        A frame sorted by ``epoch`` (int, from 1) with the file's columns as floats; empty with the standard columns
+        when the run has no such file.
+    """
+    import pandas
+
+    try:
+        text = (run.dir / "metrics.csv").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        text = ""
+    whole = text[: text.rfind("\n") + 1]
+    rows = list(csv.reader(whole.splitlines()))
+    header = rows[0] if rows and "epoch" in rows[0] else list(CURVE_COLUMNS)
+    frame = pandas.DataFrame([row for row in rows[1:] if len(row) == len(header)], columns=header)
+    frame = frame.apply(pandas.to_numeric, errors="coerce").astype(float)
+    frame = frame.replace([math.inf, -math.inf], math.nan).dropna(subset=["epoch"])
+    frame["epoch"] = frame["epoch"].astype(int)
+    return frame.drop_duplicates("epoch", keep="last").sort_values("epoch").reset_index(drop=True)
+
+
+def load_confusion(run: RunRecord) -> Confusion | None:
+    """Return a run's test confusion matrix, None when it has none or the file is not a square table of counts.
+
+    The header may have a cell above the column of class names or not.
+    """
+    path = run.dir / "confusion.csv"
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    width = len(rows)
+    classes = tuple(header[len(header) - width :])
+    if width == 0 or len(header) not in (width, width + 1) or any(len(row) != width + 1 for row in rows):
+        return None
+    try:
+        counts = tuple(tuple(int(float(cell)) for cell in row[1:]) for row in rows)
+    except ValueError:
+        return None
+    return Confusion(classes, counts)
+
+
+def _read_request(folder: Path, damaged: list[str]) -> dict[str, Any]:
+    import yaml
+
+    path = folder / "sweep.yaml"
+    if not path.exists():
+        return {}
+    try:
+        request = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        damaged.append(f"sweep.yaml: cannot be read ({_first_line(error)})")
+        return {}
+    if not isinstance(request, dict):
+        damaged.append("sweep.yaml: is not a mapping")
+        return {}
+    return request
+
+
+def _run_folders(folder: Path, request: dict[str, Any]) -> list[Path]:
+    """Folders with a record, those of the plan first and in its order; links such as ``latest`` are passed over."""
+    found = {path.parent.name for path in folder.glob("*/run.json") if not path.parent.is_symlink()}
+    planned = [str(name) for name in request.get("runs") or () if str(name) in found]
+    return [folder / name for name in dict.fromkeys([*planned, *sorted(found)])]
+
+
+def _read_run(folder: Path, damaged: list[str]) -> RunRecord | None:
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        return _to_record(folder, record)
+    except (OSError, ValueError) as error:
+        damaged.append(f"{folder.resolve().name}: run.json is damaged ({_first_line(error)})")
+        return None
+
+
+def _to_record(folder: Path, record: Any) -> RunRecord:
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    if not isinstance(record.get("status"), str) or not isinstance(record.get("id"), str):
+        raise ValueError("id or status is missing")
+    known = {item.name for item in fields(RunRecord)} - {"dir"}
+    given = {key: value for key, value in record.items() if key in known and value is not None}
+    for key, kind in (("metrics", dict), ("swept", dict), ("environment", dict), ("error", dict), ("overrides", list)):
+        if not isinstance(given.get(key, kind()), kind):
+            raise ValueError(f"{key} has the wrong type")
+    for key in ("seed", "best_epoch", "epochs", "parameters", "fit_seconds", "images_per_second", "peak_memory_bytes"):
+        if not isinstance(given.get(key, 0), (int, float)):
+            raise ValueError(f"{key} is not a number")
+    given["metrics"] = {str(key): _number(value, str(key)) for key, value in given.get("metrics", {}).items()}
+    if not given.get("swept"):
+        pairs = [str(text).lstrip("+").partition("=") for text in given.get("overrides", ())]
+        given["swept"] = {key: value for key, separator, value in pairs if separator}
+    return RunRecord(dir=folder, **given)
+
+
+def _number(value: Any, key: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"metric {key} is not a number")
+    return float(value) if math.isfinite(value) else None
+
+
+def _not_a_sweep(path: str | os.PathLike[str], message: str) -> Problem:
+    folder = Path(path)
+    inside = sorted(child.parent for child in folder.glob("*/sweep.yaml"))
+    if inside:
+        names = ", ".join(child.name for child in inside[:6])
+        return Problem("SWEEP_DIR", str(path), f"{message}, but sweeps below it: {names}", str(inside[0]))
+    parent = folder.parent
+    siblings = [child.name for child in parent.iterdir() if child.is_dir()] if parent.is_dir() else []
+    closest = nearest_name(folder.name, sorted(set(siblings) - {folder.name}))
+    return Problem("SWEEP_DIR", str(path), message, None if closest is None else str(parent / closest))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,357 @@
+"""Settings ranked over their seeds, and one row per run for ``results.csv``.
+
+A setting is a combination of swept values without the seed. Settings are ranked by the validation metric that the
+config monitors, never by a test metric; runs that did not complete are counted and never averaged in.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resweep.report.load import RunRecord, Sweep
+from resweep.report.stats import (
+    MIN_SEEDS,
+    NOT_DISTINGUISHABLE,
+    TOO_FEW_SEEDS,
+    Difference,
+    Summary,
+    paired_difference,
+    summarize,
+)
+
+RUN_COLUMNS = ("best_epoch", "epochs", "fit_seconds", "images_per_second", "parameters", "peak_memory_bytes")
+ONLY_IN_SWEEPS = ("sweep_name", "runs_dir", "search", "executor", "hydra")
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """All seeds of one setting.
+
+    Args:
+        values: the swept values that differ between settings, by dotted key; the seed is not among them.
+        runs: every run of the setting, in plan order.
+        val: the monitored metric over completed runs.
+        test: the shown test metric over completed runs.
+        difference: against the best row on the shown metric; None for the best row and without completed runs.
+        fit_seconds: median over completed runs, seconds.
+        best: whether this is the row with the best mean validation metric.
+    """
+
+    values: dict[str, Any]
+    runs: list[RunRecord]
+    val: Summary
+    test: Summary
+    difference: Difference | None
+    fit_seconds: float | None
+    best: bool
+
+    @property
+    def completed(self) -> list[RunRecord]:
+        """The runs that count in the means."""
+        return [run for run in self.runs if run.status == "completed"]
+
+    @property
+    def not_completed(self) -> dict[str, int]:
+        """Number of the other runs by status."""
+        return dict(Counter(run.status for run in self.runs if run.status != "completed"))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A sweep's settings, the best on validation first.
+
+    Args:
+        sweep: where the runs come from.
+        monitor: the validation metric that ranks.
+        mode: "max" or "min".
+        shown: the test metric that is reported, None when no run has one.
+        names: short column name by dotted key, for the values that differ.
+        rows: the settings; those without a completed run last.
+    """
+
+    sweep: Sweep
+    monitor: str
+    mode: str
+    shown: str | None
+    names: dict[str, str]
+    rows: list[SettingRow]
+
+    @property
+    def best(self) -> SettingRow | None:
+        """The first row if it can be ranked."""
+        return next((row for row in self.rows if row.best), None)
+
+    def setting(self, row: SettingRow) -> str:
+        """A row's values as one text, such as ``optimizer=sgd lr=0.1``."""
+        return " ".join(f"{name}={value_text(row.values.get(key))}" for key, name in self.names.items()) or "all runs"
+
+
+def ranking(sweep: Sweep) -> Ranking:
+    """Return the sweep's settings ranked by their mean validation metric.
+
+    Args:
+        sweep: a loaded sweep; ``monitor`` and ``monitor_mode`` of its base config say what ranks, by default
+            ``val/accuracy`` and the larger the better (the smaller, for a loss).
+
+    Returns:
+        The ranking; equal means keep the order of the plan.
+    """
+    monitor = str(sweep.base.get("monitor") or "val/accuracy")
+    mode = str(sweep.base.get("monitor_mode") or ("min" if monitor.endswith("loss") else "max"))
+    shown = _shown_metric(sweep, monitor)
+    keys = differing_keys(sweep)
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
+    for run in sweep.runs:
+        groups.setdefault(tuple(value_text(run.swept.get(key)) for key in keys), []).append(run)
+    sign = -1 if mode == "max" else 1
+    summaries = [(runs, summarize(metric_values(runs, monitor))) for runs in groups.values()]
+    summaries.sort(key=lambda pair: (pair[1].mean is None, sign * (pair[1].mean or 0.0)))
+    best = summaries[0][0] if summaries and summaries[0][1].n else None
+    rows = [_row(runs, keys, val, best, shown or monitor, shown) for runs, val in summaries]
+    return Ranking(sweep, monitor, mode, shown, short_names(keys), rows)
+
+
+def settings_table(sweep: Sweep) -> list[SettingRow]:
+    """Return the rows of :func:`ranking`: one per setting, best mean validation metric first."""
+    return ranking(sweep).rows
+
+
+def differing_keys(sweep: Sweep) -> list[str]:
+    """Return the swept keys, the seed left out, that have more than one value in the sweep."""
+    keys = dict.fromkeys(key for run in sweep.runs for key in run.swept if key != "seed")
+    return [key for key in keys if len({value_text(run.swept.get(key)) for run in sweep.runs}) > 1]
+
+
+def metric_values(runs: Iterable[RunRecord], metric: str) -> list[float]:
+    """Return a metric's values of the completed runs that recorded it."""
+    values = (run.metrics.get(metric) for run in runs if run.status == "completed")
+    return [value for value in values if value is not None]
+
+
+def answer(table: Ranking, plus_minus: str = "±") -> str:
+    """Return what the sweep showed, in one to three sentences.
+
+    Args:
+        table: a ranked sweep.
+        plus_minus: the sign between mean and standard deviation.
+    """
+    best = table.best
+    if best is None:
+        return "No run has completed with a validation result, so nothing can be ranked."
+    same = table.shown is not None and table.shown.split("/")[-1] == table.monitor.split("/")[-1]
+    names = ("val", "test") if same else (table.monitor, table.shown)
+    parts = [f"{names[0]} {summary_text(best.val, plus_minus)}"]
+    if best.test.n:
+        parts.append(f"{names[1]} {summary_text(best.test, plus_minus)}")
+    numbers = f"({', '.join(parts)}, n={best.val.n})"
+    if not table.names:
+        return f"One setting {numbers}."
+    return " ".join([f"Best on validation: {table.setting(best)} {numbers}.", *_verdicts(table)])
+
+
+def results_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return one row per run: id, folder, status, swept values, metrics, times, memory and what went wrong.
+
+    A run whose record is damaged has a row with status ``unreadable``. A value that was not recorded is None.
+    """
+    swept = list(dict.fromkeys(["seed", *(key for run in sweep.runs for key in run.swept)]))
+    swept.append(swept.pop(0))
+    metrics = sorted({key for run in sweep.runs for key in run.metrics}, key=lambda key: (key[:4] != "val/", key))
+    columns = ["id", "folder", "status", *swept, *metrics, *RUN_COLUMNS, "error"]
+    rows = []
+    for run in sweep.runs:
+        row = dict.fromkeys(columns)
+        row |= {"id": run.id, "folder": run.folder, "status": run.status, "seed": run.seed}
+        row |= run.swept | run.metrics | {name: getattr(run, name) for name in RUN_COLUMNS}
+        row["error"] = run.error_text
+        rows.append(row)
+    unreadable = [{"folder": folder, "status": "unreadable", "error": why} for folder, why in sweep.unreadable]
+    return rows + [dict.fromkeys(columns) | row for row in unreadable]
+
+
+def write_results_csv(sweep: Sweep, path: str | os.PathLike[str]) -> Path:
+    """Write :func:`results_rows` as a CSV file, replaced in one step; None becomes an empty cell."""
+    rows = results_rows(sweep)
+    columns = list(rows[0]) if rows else ["id", "folder", "status", "seed", *RUN_COLUMNS, "error"]
+    return write_atomically(path, csv_text(columns, [row.values() for row in rows]))
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table as CSV; lists and mappings are written as JSON, None as an empty cell."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([json.dumps(cell) if isinstance(cell, (list, dict)) else cell for cell in row])
+    return out.getvalue()
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> Path:
+    """Replace a file by a text in UTF-8; a reader sees the old content or the new one, never a part."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def run_command(sweep: Sweep, run: RunRecord) -> str:
+    """Return the command that trains one run of the sweep on its own, quoted for the shell.
+
+    The sweep's fixed overrides come first, then the run's own; keys that only steer a sweep are left out.
+    """
+    own = {_override_key(text) for text in run.overrides}
+    dropped = own | set(sweep.request.get("axes") or ())
+    fixed = []
+    for text in sweep.request.get("overrides") or ():
+        key = _override_key(str(text))
+        if not str(text).startswith("-") and key not in dropped and key.split(".")[0] not in ONLY_IN_SWEEPS:
+            fixed.append(str(text))
+    return shlex.join(["resweep", "train", *fixed, *run.overrides])
+
+
+def sweep_command(sweep: Sweep) -> str | None:
+    """Return the command that made the sweep, quoted for the shell, None when it is not recorded."""
+    command = sweep.request.get("command")
+    return shlex.join(str(word) for word in command) if isinstance(command, list) and command else None
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return a column name per dotted key: its last part where that is unique, else the whole key.
+
+    Example:
+        >>> short_names(["optimizer", "optimizer.lr", "model.dropout"])
+        {'optimizer': 'optimizer', 'optimizer.lr': 'lr', 'model.dropout': 'dropout'}
+    """
+    keys = list(keys)
+    last = Counter(key.rsplit(".", 1)[-1] for key in keys)
+    return {key: key.rsplit(".", 1)[-1] if last[key.rsplit(".", 1)[-1]] == 1 else key for key in keys}
+
+
+def value_text(value: Any) -> str:
+    """Return a config value as it is written in an override; None, absent, as ``-``.
+
+    Example:
+        >>> [value_text(value) for value in (0.30, 1e-4, 0, True, None, "sgd")]
+        ['0.3', '0.0001', '0', 'true', '-', 'sgd']
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+
+
+def summary_text(summary: Summary, plus_minus: str = "±", expected: int | None = None) -> str:
+    """Return ``mean ± sd`` to four decimals; below three seeds the mean with ``smallest..largest``.
+
+    Args:
+        summary: the numbers.
+        plus_minus: the sign in the middle.
+        expected: how many values there should be; another n is written out.
+    """
+    if summary.n == 0:
+        return "-"
+    text = f"{summary.mean:.4f}"
+    if summary.n >= MIN_SEEDS:
+        text += f" {plus_minus} {summary.sd:.4f}"
+    elif summary.n > 1:
+        text += f" {summary.smallest:.4f}..{summary.largest:.4f}"
+    return text if expected in (None, summary.n) else f"{text} (n={summary.n})"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Return a duration such as ``9.4s``, ``42s``, ``6m02s`` or ``1h22m``; ``-`` for None."""
+    if seconds is None:
+        return "-"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Return counts other than those of completed runs as ``1 failed, 2 diverged``."""
+    return ", ".join(f"{number} {status}" for status, number in counts.items() if status != "completed")
+
+
+def _row(
+    runs: list[RunRecord], keys: list[str], val: Summary, best: list[RunRecord] | None, compared: str, shown: str | None
+) -> SettingRow:
+    test = summarize(metric_values(runs, shown)) if shown is not None else Summary(0)
+    times = [run.fit_seconds for run in runs if run.status == "completed" and run.fit_seconds is not None]
+    ours = _by_seed(runs, compared)
+    difference = paired_difference(ours, _by_seed(best, compared)) if best and runs is not best and ours else None
+    values = {key: runs[0].swept.get(key) for key in keys}
+    return SettingRow(values, runs, val, test, difference, statistics.median(times) if times else None, runs is best)
+
+
+def _by_seed(runs: list[RunRecord], metric: str) -> dict[int, float]:
+    """Value per seed; of a seed that was run twice, the mean."""
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        seed = run.seed if run.seed is not None else run.swept.get("seed")
+        if seed is not None:
+            found.setdefault(seed, []).extend(metric_values([run], metric))
+    return {seed: statistics.fmean(values) for seed, values in found.items() if values}
+
+
+def _shown_metric(sweep: Sweep, monitor: str) -> str | None:
+    """The monitored metric's counterpart on test, accuracy if a loss is monitored."""
+    twin = "test/" + monitor.split("/", 1)[-1]
+    wanted = ["test/accuracy", twin] if monitor.endswith("loss") else [twin, "test/accuracy"]
+    return next((metric for metric in wanted if metric_values(sweep.runs, metric)), None)
+
+
+def _verdicts(table: Ranking) -> list[str]:
+    others = [row for row in table.rows if row.difference is not None]
+    by_verdict: dict[str, list[SettingRow]] = {}
+    for row in others:
+        by_verdict.setdefault(row.difference.verdict, []).append(row)
+    seeds = _span([row.difference.n for row in by_verdict.get(NOT_DISTINGUISHABLE, ())])
+    words = {
+        NOT_DISTINGUISHABLE: f"Not distinguishable from it with {seeds} seeds: ",
+        "higher": f"Higher on {table.shown or table.monitor}, though not chosen by validation: ",
+        TOO_FEW_SEEDS: "Too few shared seeds to tell apart from it: ",
+    }
+    sentences = [f"{text}{_some(table, by_verdict[key])}." for key, text in words.items() if key in by_verdict]
+    worse = len(by_verdict.get("lower", ()))
+    if worse:
+        everything = "The other setting is" if worse == 1 else f"All {worse} other settings are"
+        some = f"{worse} other setting{'s are' if worse > 1 else ' is'}"
+        sentences.append(f"{everything if worse == len(others) else some} lower on {table.shown or table.monitor}.")
+    return sentences
+
+
+def _some(table: Ranking, rows: list[SettingRow], limit: int = 4) -> str:
+    listed = "; ".join(table.setting(row) for row in rows[:limit])
+    return listed if len(rows) <= limit else f"{listed}; and {len(rows) - limit} more"
+
+
+def _span(numbers: list[int]) -> str:
+    if not numbers:
+        return ""
+    return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+
+
+def _override_key(text: str) -> str:
+    return text.lstrip("+~").partition("=")[0].partition("@")[0]

@@ -1,0 +1,207 @@
+"""What every config key may hold: checked before anything heavy is imported.
+
+Keys the package relies on have a rule of their own; arguments that several components share (learning rate, dropout,
+...) have one by their last name; every other key keeps the type its choice's file gives it. Targets that may be
+instantiated are limited to a list that a config extends by name (``allowed_targets``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resweep.config import flatten
+from resweep.errors import Problem, nearest_name
+
+ALLOWED_TARGETS = (
+    "resweep.data.", "resweep.models.", "resweep.optim.", "resweep.tensorboard.", "torch.optim.", "torch.nn.", "torchvision.models.",
+    "pytorch_lightning.loggers.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be.
+
+    Args:
+        text: the allowed values in words, as the error message says them.
+        accepts: true for an allowed value; it is given any plain value.
+    """
+
+    text: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def whole(least: int, most: int | None = None) -> Rule:
+    """Return the rule for a whole number in [least, most]."""
+    text = f"must be a whole number, at least {least}" + ("" if most is None else f" and at most {most}")
+    return Rule(text, lambda value: _is_whole(value) and value >= least and (most is None or value <= most))
+
+
+def number(least: float, below: float | None = None, *, positive: bool = False) -> Rule:
+    """Return the rule for a finite number in [least, below), or above zero when ``positive``."""
+    text = "must be a number above 0" if positive else f"must be a number, at least {least:g}"
+    text += "" if below is None else f" and below {below:g}"
+
+    def accepts(value: Any) -> bool:
+        return _is_number(value) and value >= least and (below is None or value < below) and not (
+            positive and value <= 0
+        )  # fmt: skip
+
+    return Rule(text, accepts)
+
+
+def one_of(*names: str) -> Rule:
+    """Return the rule for a choice among names."""
+    return Rule(f"must be one of {', '.join(names)}", lambda value: value in names)
+
+
+def or_null(rule: Rule) -> Rule:
+    """Return the rule that also admits null."""
+    return Rule(f"{rule.text}, or null", lambda value: value is None or rule.accepts(value))
+
+
+FLAG = Rule("must be true or false", lambda value: isinstance(value, bool))
+TEXT = Rule("must be text", lambda value: isinstance(value, str) and value != "")
+NUMBER = Rule("must be a number", _is_number)
+WHOLE = Rule("must be a whole number", _is_whole)
+SHARE = Rule(
+    "must be a share between 0 and 1, or a number of images of at least 2",
+    lambda value: (_is_whole(value) and value >= 2) or (isinstance(value, float) and 0 < value < 1),
+)
+NAME = Rule(
+    "must be a folder name without / and not starting with a dot",
+    lambda value: isinstance(value, str) and value != "" and "/" not in value and not value.startswith("."),
+)
+PAIR = Rule(
+    "must be two numbers, each at least 0 and below 1",
+    lambda value: isinstance(value, list) and len(value) == 2 and all(_is_number(v) and 0 <= v < 1 for v in value),
+)
+METRIC = one_of("val/accuracy", "val/loss")
+
+RULES: dict[str, Rule] = {
+    "seed": whole(0, 2**32 - 1),
+    "threads": whole(1),
+    "channels_last": FLAG,
+    "runs_dir": TEXT,
+    "sweep_name": or_null(NAME),
+    "monitor": METRIC,
+    "monitor_mode": one_of("min", "max"),
+    "checkpoint_every": whole(1),
+    "import_path": or_null(TEXT),
+    "data.name": TEXT,
+    "data.batch_size": whole(1),
+    "data.val_size": SHARE,
+    "data.test_size": or_null(SHARE),
+    "data.split_seed": whole(0, 2**32 - 1),
+    "data.subset": or_null(SHARE),
+    "data.num_workers": whole(0),
+    "data.root": or_null(TEXT),
+    "data.image_size": or_null(whole(1)),
+    "trainer.max_epochs": whole(1),
+    "trainer.accumulate_grad_batches": whole(1),
+    "trainer.gradient_clip_val": or_null(number(0, positive=True)),
+    "executor.name": one_of("local"),
+    "executor.workers": or_null(whole(1)),
+    "search.name": one_of("grid"),
+}
+# By the last name of a key, in whatever component it stands.
+ARGUMENT_RULES: dict[str, Rule] = {
+    "lr": number(0),
+    "weight_decay": number(0),
+    "momentum": number(0, 1),
+    "dampening": number(0, 1),
+    "alpha": number(0, 1),
+    "betas": PAIR,
+    "eps": number(0, positive=True),
+    "dropout": number(0, 1),
+    "label_smoothing": number(0, 1),
+    "gamma": number(0, positive=True),
+    "l1": number(0),
+    "flip": Rule("must be a probability between 0 and 1", lambda value: _is_number(value) and 0 <= value <= 1),
+    "crop_padding": whole(0),
+    "depth": whole(1),
+    "width": whole(1),
+    "num_classes": whole(2),
+    "channels": Rule("must be 1 or 3", lambda value: _is_whole(value) and value in (1, 3)),
+}
+COMPONENTS = ("model", "optimizer", "scheduler", "loss", "augment")
+
+
+def check(config: Mapping[str, Any], reference: Mapping[str, Any]) -> list[Problem]:
+    """Return every problem of a frozen config, best first to read.
+
+    Args:
+        config: frozen config (plain values).
+        reference: frozen config of the same group choices without any value changed; gives the type of keys that
+            have no rule, and the names that exist.
+    """
+    flat, known = flatten(config), flatten(reference)
+    problems = [problem for key, value in flat.items() if (problem := _check_value(key, value, known)) is not None]
+    return problems + _check_targets(config)
+
+
+def _check_value(key: str, value: Any, known: Mapping[str, Any]) -> Problem | None:
+    if key.startswith(("choices.", "allowed_targets")):
+        return None
+    rule = RULES.get(key) or _argument_rule(key)
+    if rule is None and key not in known:
+        if key.startswith((*(f"{name}." for name in COMPONENTS), "trainer.", "logger.", "data.source.")):
+            return None  # an argument added with +, checked against the signature when the parts are built
+        return Problem(key, str(value), "is not a key of the config", nearest_name(key, known))
+    if rule is None:
+        rule = _rule_of_default(known[key])
+    if rule is not None and not rule.accepts(value):
+        return Problem(key, str(value), f"{rule.text}, got {value!r}")
+    return None
+
+
+def _argument_rule(key: str) -> Rule | None:
+    return ARGUMENT_RULES.get(key.rsplit(".", 1)[-1]) if "." in key else None
+
+
+def _rule_of_default(default: Any) -> Rule | None:
+    if isinstance(default, bool):
+        return FLAG
+    if isinstance(default, int):
+        return WHOLE
+    if isinstance(default, float):
+        return NUMBER
+    if isinstance(default, str):
+        return Rule("must be text", lambda value: isinstance(value, str))
+    if isinstance(default, list):
+        return Rule("must be a list", lambda value: isinstance(value, list))
+    return None  # null in the file: whatever the component takes
+
+
+def _check_targets(config: Mapping[str, Any]) -> list[Problem]:
+    extra = config.get("allowed_targets") or {}
+    if not isinstance(extra, Mapping) or not all(isinstance(value, str) for value in extra.values()):
+        message = "must map names to module.Class, or to a module with a dot behind"
+        return [Problem("allowed_targets", str(extra), message)]
+    allowed = (*ALLOWED_TARGETS, *extra.values())
+    problems = []
+    for key, target in flatten(config).items():
+        if key.rsplit(".", 1)[-1] != "_target_" or target is None:
+            continue
+        if not isinstance(target, str) or not any(_covers(entry, target) for entry in allowed):
+            message = (
+                f"is not a target that configs may name; allowed are {'*, '.join(ALLOWED_TARGETS)}* "
+                f"and what is added by name: +allowed_targets.NAME={target}"
+            )
+            problems.append(Problem(key, str(target), message))
+    return problems
+
+
+def _covers(entry: str, target: str) -> bool:
+    return target.startswith(entry) if entry.endswith(".") else target == entry

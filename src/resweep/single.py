@@ -1,0 +1,153 @@
+"""One run from the command line: check, freeze, execute in this process, say what came out."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from resweep import __version__
+from resweep.config import flatten, read_frozen
+from resweep.console import Output, command, duration, relative, size
+from resweep.errors import Problem, RequestError
+from resweep.record import BEST, CHECKPOINTS, FINISHED, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
+from resweep.sweep.ledger import check_writable, locked, write_run
+from resweep.sweep.plan import Plan
+
+
+def train_one(plan: Plan, output: Output) -> int:
+    """Carry out a plan of one run.
+
+    Returns:
+        Exit status: 0 the run has a result, 1 it failed, 130 or 143 it was interrupted.
+
+    Raises:
+        RequestError: something cannot be built; nothing was written.
+    """
+    run = plan.runs[0]
+    runs_dir = Path(run.config["runs_dir"])
+    check_writable(runs_dir)
+    from resweep.sweep.check import check_one  # loads torch
+
+    data = check_one(run.config)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    run_dir = runs_dir / (run.config["sweep_name"] or "train") / f"{stamp}-{run.id}"
+    if run_dir.exists():
+        run_dir = run_dir.with_name(f"{run_dir.name}-{os.getpid()}")
+    write_run(run, run_dir)
+    point_latest(runs_dir, run_dir)
+    return carry_out(run_dir, output, changed=plan.overrides, data=data)
+
+
+def point_latest(runs_dir: Path, folder: Path) -> None:
+    """Let ``runs/latest`` point at a run or sweep, unless something that is not a link has that name."""
+    link = runs_dir / "latest"
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = runs_dir / f".latest.{os.getpid()}"
+    try:
+        temporary.symlink_to(os.path.relpath(folder, runs_dir))
+        os.replace(temporary, link)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+def carry_out(run_dir: Path, output: Output, *, changed: list[str] | None = None, data: Any = None) -> int:
+    """Execute a run folder in this process and print its result; a finished run is only reported.
+
+    Raises:
+        RequestError: the folder is not a run, or another process carries it out.
+    """
+    config = read_frozen(run_dir)
+    record = _read_record(run_dir)
+    if record.status in FINISHED:
+        output.note(f"{relative(run_dir)} is {record.status}; nothing to do")
+        output.result(result_text(run_dir, record, config))
+        return 0
+    from resweep.display import RunDisplay
+    from resweep.train import Interrupted, execute
+
+    display = RunDisplay(output, config["trainer"]["max_epochs"], banner(run_dir, record, config, changed or []))
+    try:
+        with locked(run_dir):
+            record = execute(run_dir, display, data)
+    except Interrupted as stop:
+        display.close()
+        go_on = command("resweep", "resume", relative(run_dir))
+        output.note(f"interrupted after epoch {_read_record(run_dir).epochs}; go on with:  {go_on}")
+        return stop.status
+    finally:
+        display.close()
+    output.result(result_text(run_dir, record, config))
+    return 1 if record.status == "failed" else 0
+
+
+def _read_record(run_dir: Path) -> Record:
+    try:
+        return Record.read(run_dir)
+    except (ValueError, FileNotFoundError) as error:
+        raise RequestError(Problem("RUN", str(run_dir), str(error))) from error
+
+
+def banner(run_dir: Path, record: Record, config: dict[str, Any], changed: list[str]) -> list[str]:
+    """Return the first lines of a run's screen; the display adds what is known once the parts are built."""
+    go_on = command("resweep", "resume", relative(run_dir))
+    at_default = len(flatten({key: value for key, value in config.items() if key != "choices"})) - len(changed)
+    choices = config["choices"]
+    trainer = config["trainer"]
+    threads = f"{config['threads']} thread" + ("s" if config["threads"] > 1 else "")
+    words = "  ".join(changed) or "nothing"
+    return [
+        f"resweep {__version__}   run {record.id}   {relative(run_dir)}",
+        f"changed   {words}      ({at_default} values at default: resweep train --cfg job)",
+        f"setting   {choices['model']} on {choices['data']}, {choices['optimizer']}, {choices['scheduler']}; "
+        f"{trainer['max_epochs']} epochs, {trainer['accelerator']} {trainer['precision']}, {threads}, "
+        f"seed {config['seed']}",
+        f"Ctrl-C saves and stops; go on with:  {go_on}",
+    ]
+
+
+def result_text(run_dir: Path, record: Record, config: dict[str, Any]) -> str:
+    """Return the block that ends a run's screen: result with split, checkpoint and epoch, files, next commands."""
+    if record.status == "failed":
+        return failure_text(run_dir, record, config)
+    metrics = record.metrics
+    memory = "" if record.peak_memory_bytes is None else f", peak memory {size(record.peak_memory_bytes)}"
+    rate = "" if record.images_per_second is None else f", {record.images_per_second:.0f} images/s"
+    lines = [f"{'done' if record.status == 'completed' else record.status:<9} "
+             f"{record.epochs} epochs in {duration(record.fit_seconds)}{memory}{rate}"]  # fmt: skip
+    if record.error is not None:
+        lines.append(f"cause     {record.error['message']}")
+    if metrics.get("test/accuracy") is not None:
+        lines.append(
+            f"test      accuracy {metrics['test/accuracy']:.4f}   loss {metrics['test/loss']:.4f}   "
+            f"f1 {metrics['test/f1']:.4f}   ece {metrics['test/ece']:.4f}     "
+            f"checkpoint {BEST} = epoch {record.best_epoch} ({config['monitor']} {metrics[config['monitor']]:.4f})"
+        )
+    folder = relative(run_dir)
+    lines += [
+        f"files     {folder}/: {CHECKPOINTS}/{BEST}, {CHECKPOINTS}/{LAST}, {METRICS_FILE}, {RUN_FILE}",
+        f"next      {command('resweep', 'evaluate', folder)}",
+        f"          {command('tensorboard', '--logdir', folder)}",
+        "          resweep train -m seed=0,1,2",
+    ]
+    return "\n".join(lines)
+
+
+def failure_text(run_dir: Path, record: Record, config: dict[str, Any]) -> str:
+    """Return the screen of a failed run: innermost cause, place, what survived, how to go on."""
+    error = record.error or {}
+    folder = relative(run_dir)
+    saved = [name for name in (f"{CHECKPOINTS}/{LAST}", METRICS_FILE, LOG_FILE) if (run_dir / name).exists()]
+    lines = [
+        f"FAILED    run {record.id} after epoch {record.epochs}, {duration(record.fit_seconds)}",
+        f"cause     {error.get('type')}: {error.get('message')}",
+        f"where     {error.get('where', 'unknown')}          (whole trace: {folder}/{LOG_FILE})",
+        f"saved     {'  '.join(saved) or 'nothing'}",
+        f"rerun     {command('resweep', 'resume', folder)}",
+    ]
+    if "out of memory" in str(error.get("message", "")).lower():
+        smaller = max(1, config["data"]["batch_size"] // 2)
+        lines.insert(3, f"try       data.batch_size={smaller}   trainer.precision=bf16-mixed")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Sweeps: planned, frozen, carried out and summed up."""

@@ -1,0 +1,112 @@
+"""The last check of a plan, with torch loaded: every distinct combination is built once before the first run starts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from resweep.build import build_data, build_lit_module, build_net, build_trainer, component, prepare_imports
+from resweep.data.datamodule import ImageDataModule
+from resweep.errors import Problem, RequestError
+
+PARTS = ("model", "optimizer", "scheduler", "loss", "trainer", "regularizer")
+
+
+def check_buildable(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Load each distinct data set and build each distinct net, optimizer, schedule and trainer.
+
+    Args:
+        configs: frozen configs.
+
+    Returns:
+        Facts for the plan's display: images per split, classes and parameters of the first run.
+
+    Raises:
+        RequestError: with every problem found.
+    """
+    problems: list[Problem] = []
+    facts: dict[str, Any] = {}
+    for group in _distinct(configs, ("data", "augment")):
+        try:
+            prepare_imports(group[0])
+            data = build_data(group[0])
+        except RequestError as error:
+            problems += error.problems
+            continue
+        for config in (same[0] for same in _distinct(group, PARTS)):
+            try:
+                with _quiet():
+                    parameters = _build(config, data)
+            except RequestError as error:
+                problems += error.problems
+                continue
+            facts = facts or {
+                "train": len(data.train), "val": len(data.val), "test": len(data.test),
+                "classes": data.num_classes, "parameters": parameters,
+            }  # fmt: skip
+    if problems:
+        raise RequestError(dict.fromkeys(problems))
+    return facts
+
+
+def check_one(config: dict[str, Any]) -> ImageDataModule:
+    """Build everything that one run needs and return its data, so that it is loaded once.
+
+    Raises:
+        RequestError: something cannot be built.
+    """
+    prepare_imports(config)
+    with _quiet():
+        data = build_data(config)
+        _build(config, data)
+    return data
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's device lines and tips off the screen; they are in the log of each run."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _build(config: dict[str, Any], data: ImageDataModule) -> int:
+    net = build_net(config, data)
+    lit_module = build_lit_module(config, net, data)
+    if config["logger"]["_target_"] is not None:
+        component("logger", config["logger"])
+    build_trainer(config, None, [], [])
+    try:
+        lit_module.configure_optimizers()
+    except (ValueError, TypeError) as error:
+        raise RequestError(Problem("optimizer, scheduler", None, str(error))) from error
+    with torch.no_grad():
+        net.eval()
+        try:
+            logits = net(torch.zeros(2, *data.image_shape))
+        except RuntimeError as error:
+            shape = "x".join(str(side) for side in data.image_shape)
+            message = f"does not take {shape} images: {error}"
+            raise RequestError(Problem("model", config["choices"]["model"], message)) from error
+    if tuple(logits.shape) != (2, data.num_classes) or not math.isfinite(float(logits.sum())):
+        message = f"gives an output of shape {tuple(logits.shape)} for 2 images and {data.num_classes} classes"
+        raise RequestError(Problem("model", config["choices"]["model"], message))
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _distinct(configs: Sequence[dict[str, Any]], keys: tuple[str, ...]) -> list[list[dict[str, Any]]]:
+    """Group configs that agree in the given sections."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for config in configs:
+        groups.setdefault(json.dumps([config[key] for key in keys], default=str), []).append(config)
+    return list(groups.values())

@@ -1,0 +1,176 @@
+"""A sweep as one object on disk: the request, and one folder per run with its frozen config and its record.
+
+A new sweep is written into a temporary folder and renamed, so that a sweep folder is complete or not there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resweep import __version__
+from resweep.config import write_frozen
+from resweep.errors import Problem, RequestError
+from resweep.record import Record, utc_now
+from resweep.sweep.plan import Plan, PlannedRun
+
+SWEEP_FILE = "sweep.yaml"
+LOCK_FILE = ".lock"
+NAME_LENGTH = 40
+
+
+def sweep_name(plan: Plan) -> str:
+    """Return the folder name of a sweep that was not given one: its axes without the seed, and the plan's digest.
+
+    The same request gives the same name, so that repeating a command finds the finished runs.
+    """
+    axes = [key.rsplit(".", 1)[-1] for key in plan.axes if key != "seed"] or ["seed"]
+    return f"{'-'.join(axes)[:NAME_LENGTH]}-{plan.digest[:5]}"
+
+
+def new_record(run: PlannedRun) -> Record:
+    """Return the record of a run that waits."""
+    return Record(
+        id=run.id,
+        label=run.label,
+        seed=run.config["seed"],
+        config_digest=run.digest,
+        overrides=list(run.overrides),
+        swept=run.swept,
+    )
+
+
+def write_run(run: PlannedRun, run_dir: Path) -> None:
+    """Write the frozen config and the waiting record of a run into a new folder.
+
+    Raises:
+        RequestError: the folder cannot be written.
+    """
+    with _writable(run_dir.parent):
+        run_dir.mkdir(parents=True)
+        write_frozen(run.config, run_dir)
+        new_record(run).write(run_dir)
+
+
+@contextmanager
+def _writable(runs_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RequestError(Problem("runs_dir", str(runs_dir), f"cannot be written: {error.strerror}")) from error
+
+
+def check_writable(runs_dir: Path) -> None:
+    """Raise RequestError unless new folders can be made at or below ``runs_dir``; nothing is written."""
+    place = runs_dir
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "is not a folder" if not place.is_dir() else "is not writable for this user"
+        raise RequestError(Problem("runs_dir", str(runs_dir), f"cannot be written: {place} {reason}"))
+
+
+def prepare(plan: Plan, sweep_dir: Path) -> bool:
+    """Write a planned sweep, or recognize the one that is there.
+
+    Returns:
+        True when the sweep was there already.
+
+    Raises:
+        RequestError: the folder holds another sweep, or cannot be written.
+    """
+    if sweep_dir.exists():
+        _same_or_refuse(plan, sweep_dir)
+        return True
+    temporary = sweep_dir.with_name(f".{sweep_dir.name}.{os.getpid()}.tmp")
+    with _writable(sweep_dir.parent):
+        try:
+            for run in plan.runs:
+                folder = temporary / run.folder
+                folder.mkdir(parents=True)
+                write_frozen(run.config, folder)
+                new_record(run).write(folder)
+            text = yaml.safe_dump(request(plan, sweep_dir.name), sort_keys=False, allow_unicode=True)
+            (temporary / SWEEP_FILE).write_text(text, encoding="utf-8")
+            os.replace(temporary, sweep_dir)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return False
+
+
+def request(plan: Plan, name: str) -> dict[str, Any]:
+    """Return the content of ``sweep.yaml``."""
+    return {
+        "name": name,
+        "command": ["resweep", *sys.argv[1:]],
+        "overrides": plan.overrides,
+        "axes": plan.axes,
+        "plan_digest": plan.digest,
+        "counts": {"runs": len(plan.runs)},
+        "created_at": utc_now(),
+        "versions": {"resweep": __version__, "python": sys.version.split()[0]},
+        "runs": [run.folder for run in plan.runs],
+        "base": {key: value for key, value in plan.base.items() if not key.startswith("import_path")},
+    }
+
+
+def read_request(sweep_dir: Path) -> dict[str, Any]:
+    """Read a sweep's ``sweep.yaml``.
+
+    Raises:
+        RequestError: the folder is not a sweep, or the file is damaged.
+    """
+    path = sweep_dir / SWEEP_FILE
+    if not path.is_file():
+        raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"is not a sweep: it has no {SWEEP_FILE}"))
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"{SWEEP_FILE} is damaged: {error}")) from error
+
+
+def _same_or_refuse(plan: Plan, sweep_dir: Path) -> None:
+    if not (sweep_dir / SWEEP_FILE).is_file():
+        message = f"{sweep_dir} exists and is not a sweep; give another name: sweep_name=NAME"
+        raise RequestError(Problem("sweep_name", sweep_dir.name, message))
+    there = read_request(sweep_dir)
+    if there["plan_digest"] == plan.digest:
+        return
+    differing = [key for key in {**there["base"], **plan.base} if there["base"].get(key) != plan.base.get(key)]
+    differing += [key for key in {**there["axes"], **plan.axes} if there["axes"].get(key) != plan.axes.get(key)]
+    keys = ", ".join(dict.fromkeys(key for key in differing if key not in ("sweep_name", "runs_dir"))) or "its runs"
+    message = f"{sweep_dir} holds another sweep; it differs in {keys}. Give another name: sweep_name=NAME"
+    raise RequestError(Problem("sweep_name", sweep_dir.name, message))
+
+
+def run_folders(sweep_dir: Path) -> list[Path]:
+    """Return the folders of a sweep's runs in plan order."""
+    return [sweep_dir / name for name in read_request(sweep_dir)["runs"]]
+
+
+@contextmanager
+def locked(sweep_dir: Path) -> Iterator[None]:
+    """Hold the sweep for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        RequestError: another process carries this sweep out; it is named.
+    """
+    with open(sweep_dir / LOCK_FILE, "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            holder = stream.read().strip() or "another process"
+            raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"is being carried out by {holder}")) from error
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
+        stream.flush()
+        yield

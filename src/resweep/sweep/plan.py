@@ -1,0 +1,300 @@
+"""From override strings to frozen runs: expanding, composing and checking, complete before anything starts.
+
+One run is a plan without axes. Every problem of every run is collected and reported at once. Configs are composed once
+per combination of group choices; plain values are applied to the composed config.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from resweep.config import ID_LENGTH, compose, digest, flatten, freeze
+from resweep.errors import Problem, RequestError, nearest_name
+from resweep.schema import check
+
+LABEL_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a plan, with its frozen config.
+
+    Args:
+        id: first characters of the digest, unique in the plan.
+        label: swept values with short keys, cleaned for file systems, at most ``LABEL_LENGTH`` characters.
+        overrides: the axis values of this run as override strings.
+        swept: the same as plain values.
+    """
+
+    id: str
+    label: str
+    digest: str
+    overrides: tuple[str, ...]
+    swept: dict[str, Any]
+    config: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder below the sweep's."""
+        return f"{self.label}-{self.id}" if self.label else self.id
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a request asks for.
+
+    Args:
+        axes: swept key to its values as written, in the order of the command line.
+        overrides: the request, fixed and swept, as given.
+        runs: in the order in which they are started.
+        base: flat frozen config without the swept values applied.
+    """
+
+    overrides: list[str]
+    axes: dict[str, list[str]]
+    runs: list[PlannedRun]
+    base: dict[str, Any]
+    digest: str = field(default="")
+
+
+# Sections that decide whether a run's parts can be built; the seed, for one, does not.
+BUILD_KEYS = ("data", "augment", "model", "optimizer", "scheduler", "loss", "regularizer", "trainer", "logger")
+
+
+def distinct_requests(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one config of each combination that has to be tried out before a sweep starts."""
+    return list({json.dumps([one[key] for key in BUILD_KEYS], default=str): one for one in configs}.values())
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    groups: list[Override]
+    values: list[Override]
+    problems: list[Problem]
+
+
+def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
+    """Expand, compose, freeze and check every run that the overrides ask for.
+
+    Args:
+        loader: Hydra's config loader with its search path.
+        overrides: Hydra's override grammar; a later one replaces an earlier one with the same key.
+
+    Raises:
+        RequestError: with every problem of every run, each said once.
+    """
+    parsed = _parse(loader, overrides)
+    groups, values = _last_wins(parsed.groups), _last_wins(parsed.values)
+    problems = list(parsed.problems)
+    runs: list[tuple[dict[str, Any], list[str], dict[str, Any]]] = []
+    base: dict[str, Any] = {}
+    for choices in itertools.product(*(_settings(override) for override in groups)):
+        made = _compose_choices(loader, [text for _, text, _ in choices], problems)
+        if made is None:
+            continue
+        reference = freeze(made)
+        base = base or flatten(reference)
+        runs.extend(_apply_values(made, reference, choices, values, problems))
+    if problems:
+        raise RequestError(_unique(problems))
+    axes = {
+        override.get_key_element(): [text.split("=", 1)[1] for _, text, _ in _settings(override)]
+        for override in _in_order(overrides, [*groups, *values])
+        if override.is_sweep_override()
+    }
+    return _finish(list(overrides), axes, runs, base)
+
+
+def _parse(loader: ConfigLoader, overrides: Sequence[str]) -> _Parsed:
+    parser = OverridesParser.create(config_loader=loader)
+    known_groups = _groups(loader)
+    parsed = _Parsed([], [], [])
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except (OverrideParseException, HydraException) as error:
+            reason = str(error).splitlines()[0]
+            parsed.problems.append(Problem(text, None, f"is not KEY=VALUE in Hydra's grammar: {reason}"))
+            continue
+        if override.is_hydra_override():
+            parsed.groups.append(override)
+        elif override.is_sweep_override() and not override.is_discrete_sweep():
+            key = override.get_key_element()
+            parsed.problems.append(
+                Problem(key, text.split("=", 1)[1], "is an interval; search=grid takes lists only: KEY=1,2,3")
+            )
+        elif override.key_or_group.replace("@", "/") in known_groups and not isinstance(override.value(), dict):
+            parsed.problems.extend(_check_choice(loader, override))
+            parsed.groups.append(override)
+        else:
+            parsed.values.append(override)
+    return parsed
+
+
+def _groups(loader: ConfigLoader) -> set[str]:
+    return {name for name in loader.list_groups("") if name != "hydra"}
+
+
+def _check_choice(loader: ConfigLoader, override: Override) -> list[Problem]:
+    group = override.key_or_group
+    options = loader.get_group_options(group)
+    problems = []
+    for value, _, _ in _settings(override):
+        for name in value if isinstance(value, list) else [value]:
+            if name is not None and str(name) not in options:
+                close = nearest_name(str(name), options)
+                message = f"is not a choice of {group}; allowed: {', '.join(options)}"
+                problems.append(Problem(group, str(name), message, None if close is None else f"{group}={close}"))
+    return problems
+
+
+def _last_wins(overrides: Iterable[Override]) -> list[Override]:
+    return list({override.get_key_element(): override for override in overrides}.values())
+
+
+def _in_order(texts: Sequence[str], overrides: list[Override]) -> list[Override]:
+    position = {text: index for index, text in enumerate(texts)}
+    return sorted(overrides, key=lambda override: position[override.input_line])
+
+
+def _settings(override: Override) -> list[tuple[Any, str, Override]]:
+    """Return (plain value, override text, override) for every value of an override."""
+    if not override.is_sweep_override():
+        return [(override.value(), override.input_line, override)]
+    key = override.get_key_element()
+    parser = OverridesParser.create()
+    texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [(parser.parse_override(text).value(), text, override) for text in texts]
+
+
+def _compose_choices(loader: ConfigLoader, texts: list[str], problems: list[Problem]) -> DictConfig | None:
+    try:
+        return compose(loader, texts)
+    except (HydraException, OmegaConfBaseException) as error:
+        if not problems:  # an unknown choice has been named already, in better words
+            cause = error.__cause__ or error
+            key = getattr(cause, "full_key", None) or " ".join(texts) or "conf"
+            problems.append(Problem(str(key), None, str(cause).splitlines()[0]))
+        return None
+
+
+def _apply_values(
+    composed: DictConfig,
+    reference: dict[str, Any],
+    choices: Sequence[tuple[Any, str, Override]],
+    values: list[Override],
+    problems: list[Problem],
+) -> list[tuple[dict[str, Any], list[str], dict[str, Any]]]:
+    """Return (frozen config, override texts of the axes, swept values) of every run with these group choices."""
+    runs = []
+    fixed = [override for override in values if not override.is_sweep_override()]
+    swept_values = [override for override in values if override.is_sweep_override()]
+    for override in fixed:
+        problems.extend(_set_value(composed, *_settings(override)[0]))
+    for combination in itertools.product(*(_settings(override) for override in swept_values)):
+        for setting in combination:
+            problems.extend(_set_value(composed, *setting))
+        try:
+            frozen = freeze(composed)
+        except RequestError as error:
+            problems.extend(error.problems)
+            continue
+        problems.extend(check(frozen, reference))
+        swept = [setting for setting in (*choices, *combination) if setting[2].is_sweep_override()]
+        texts = [text for _, text, _ in swept]
+        runs.append((frozen, texts, {o.get_key_element().lstrip("+"): value for value, _, o in swept}))
+    return runs
+
+
+def _set_value(composed: DictConfig, value: Any, text: str, override: Override) -> list[Problem]:
+    key = override.key_or_group
+    given = text.split("=", 1)[1] if "=" in text else None
+    try:
+        if override.is_delete():
+            OmegaConf.set_struct(composed, False)
+            parent, _, last = key.rpartition(".")
+            del (OmegaConf.select(composed, parent) if parent else composed)[last]
+            OmegaConf.set_struct(composed, True)
+        else:
+            OmegaConf.update(composed, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
+    except (OmegaConfBaseException, KeyError, AttributeError, TypeError) as error:
+        known = flatten(OmegaConf.to_container(composed))  # type: ignore[arg-type]
+        return [_unknown_key(key, given, [name for name in known if not name.startswith("hydra.")], error)]
+    return []
+
+
+def _unknown_key(key: str, given: str | None, known: list[str], error: Exception) -> Problem:
+    section = key.rsplit(".", 1)[0] if "." in key else ""
+    siblings = [name for name in known if name.startswith(f"{section}.")] if section else []
+    groups = sorted({name.split(".", 1)[0] for name in known})
+    near = nearest_name(key, [*siblings, *groups, *known])
+    lasts = (name.rsplit(".", 1)[-1] for name in siblings)
+    allowed = ", ".join(last for last in lasts if not last.startswith("_"))
+    message = "is not a key of the config"
+    if siblings:
+        message = f"is not a key of the chosen {section}; it has {allowed}"
+    elif not isinstance(error, (KeyError, AttributeError, TypeError)) and key in known:
+        message = str(error).splitlines()[0]
+    return Problem(key, given, message, near)
+
+
+def _unique(problems: list[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(problems))
+
+
+def _finish(
+    overrides: list[str],
+    axes: dict[str, list[str]],
+    made: list[tuple[dict[str, Any], list[str], dict[str, Any]]],
+    base: dict[str, Any],
+) -> Plan:
+    order = {key.lstrip("+"): index for index, key in enumerate(axes)}
+    digests = [digest(frozen) for frozen, _, _ in made]
+    twice = [digest_ for digest_, count in Counter(digests).items() if count > 1]
+    if twice:
+        first, second = [" ".join(made[i][1]) for i, one in enumerate(digests) if one == twice[0]][:2]
+        raise RequestError(Problem("sweep", first, f"is the same run as {second!r}; give every value once"))
+    length = _unique_length(digests)
+    runs = []
+    for (frozen, texts, swept), run_digest in zip(made, digests, strict=True):
+        ordered = dict(sorted(swept.items(), key=lambda item: order[item[0]]))
+        texts = sorted(texts, key=lambda text: order[text.split("=", 1)[0].lstrip("+")])
+        runs.append(PlannedRun(run_digest[:length], _label(ordered), run_digest, tuple(texts), ordered, frozen))
+    runs = _command_line_order(runs, axes)
+    whole = digest({"runs": [run.digest for run in runs]})
+    return Plan(overrides, axes, runs, base, whole)
+
+
+def _command_line_order(runs: list[PlannedRun], axes: dict[str, list[str]]) -> list[PlannedRun]:
+    """Return the runs with the last axis changing fastest, as Hydra's own sweeper numbers them."""
+    place = {f"{key}={value}": index for key, values in axes.items() for index, value in enumerate(values)}
+    return sorted(runs, key=lambda run: [place[text] for text in run.overrides])
+
+
+def _unique_length(digests: list[str]) -> int:
+    length = ID_LENGTH
+    while len({one[:length] for one in digests}) < len(digests):
+        length += 1
+    return length
+
+
+def _label(swept: dict[str, Any]) -> str:
+    lasts = Counter(key.rsplit(".", 1)[-1] for key in swept)
+    parts = []
+    for key, value in swept.items():
+        last = key.rsplit(".", 1)[-1]
+        parts.append(f"{last if lasts[last] == 1 else key}={value}")
+    return re.sub(r"[^A-Za-z0-9=.,_+-]+", "_", ",".join(parts))[:LABEL_LENGTH].strip("._,-")

@@ -1,0 +1,231 @@
+"""One run, top to bottom: build, fit, test the best checkpoint once, write the record.
+
+``execute`` is the only way to carry out a run, whoever calls it: the command line, a worker of a sweep, a cluster job.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from resweep.build import (
+    build_data,
+    build_lit_module,
+    build_loggers,
+    build_net,
+    build_trainer,
+    prepare_imports,
+    steps_per_epoch,
+)
+from resweep.callbacks import EpochRecorder, Observer, Silent, checkpoints
+from resweep.config import read_frozen
+from resweep.data.datamodule import ImageDataModule
+from resweep.environment import environment, peak_memory_bytes
+from resweep.errors import RequestError
+from resweep.lit_module import LitClassifier
+from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, FINISHED, LAST, LOG_FILE, Record, utc_now, write_atomic
+from resweep.seeding import derive_seed
+
+
+class Interrupted(Exception):
+    """A run was stopped from outside after its record was written; it can be resumed.
+
+    Args:
+        status: exit status that says how: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"stopped from outside, exit status {status}")
+        self.status = status
+
+
+def execute(run_dir: Path, observer: Observer | None = None, data: ImageDataModule | None = None) -> Record:
+    """Carry out the run whose frozen config lies in a folder, from the beginning or from its last checkpoint.
+
+    Args:
+        run_dir: folder with ``config.yaml`` and ``run.json``.
+        observer: is told about steps and epochs; None for nobody.
+        data: the run's data if it was built already.
+
+    Returns:
+        The final record, also when the run failed or diverged; that of a finished run is returned untouched.
+
+    Raises:
+        Interrupted: Ctrl-C or a termination signal; the record says ``interrupted``.
+        RequestError: the folder is not a run.
+    """
+    record = Record.read(run_dir)
+    if record.status in FINISHED:
+        return record
+    config = read_frozen(run_dir)
+    record.status, record.error = "running", None
+    record.attempts += 1
+    record.started_at = record.started_at or utc_now()
+    record.environment = environment(config["threads"], config["import_path"])
+    record.write(run_dir)
+    try:
+        with log_to(run_dir):
+            _train(config, run_dir, record, observer or Silent(), data)
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns both signals into SystemExit
+        record.status = "interrupted"
+        terminated = isinstance(stop, SIGTERMException) or getattr(stop, "code", None) == 143
+        raise Interrupted(143 if terminated else 130) from stop
+    except Exception as error:  # one run's failure is a state of its record, whatever it was
+        record.status = "failed"
+        record.error = describe(error)
+        with open(run_dir / LOG_FILE, "a", encoding="utf-8") as log:
+            traceback.print_exception(error, file=log)
+    finally:
+        record.peak_memory_bytes = peak_memory_bytes()
+        record.finished_at = utc_now()
+        record.write(run_dir)
+    return record
+
+
+def _train(
+    config: dict[str, Any], run_dir: Path, record: Record, observer: Observer, data: ImageDataModule | None
+) -> None:
+    """Build the parts, fit, test; fill the record. The function to read first."""
+    torch.set_num_threads(config["threads"])
+    prepare_imports(config)
+    data = data or build_data(config)
+    pl.seed_everything(derive_seed(config["seed"], "init") % 2**32, workers=False, verbose=False)
+    net = build_net(config, data)
+    lit_module = build_lit_module(config, net, data)
+    recorder = EpochRecorder(run_dir, config["monitor"], config["monitor_mode"], observer)
+    savers = checkpoints(run_dir, config["monitor"], config["monitor_mode"], config["checkpoint_every"])
+    trainer = build_trainer(config, run_dir, [recorder, *savers], build_loggers(config, run_dir))
+    record.data_digest = data.digest
+    record.parameters = sum(parameter.numel() for parameter in net.parameters())
+    observer.on_start(start_facts(config, data, net))
+    last = run_dir / CHECKPOINTS / LAST
+    started = time.perf_counter()
+    try:
+        trainer.fit(lit_module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=False)
+    finally:
+        record.fit_seconds = (record.fit_seconds or 0.0) + time.perf_counter() - started
+        summarize(recorder, record)
+    confusion = None
+    if recorder.diverged_at is not None:
+        record.status = "diverged"
+        message = f"loss became NaN or infinite at epoch {recorder.diverged_at}"
+        record.error = {"type": "Diverged", "message": message, "epoch": recorder.diverged_at}
+    else:
+        scores, confusion = test(trainer, lit_module, data, run_dir)
+        record.metrics.update(scores)
+        write_confusion(run_dir, confusion, data.classes)
+        record.status = "completed"
+    _finish_loggers(trainer, config, record, confusion, data.classes)
+
+
+def summarize(recorder: EpochRecorder, record: Record) -> None:
+    """Put what the epochs have shown so far into the record."""
+    record.epochs = len(recorder.rows)
+    seconds = sum(row["seconds"] for row in recorder.rows)
+    if seconds > 0:
+        rates = [row["images_per_second"] for row in recorder.rows]
+        record.images_per_second = sorted(rates)[len(rates) // 2]
+    best = recorder.best_row
+    if best is not None:
+        record.best_epoch = int(best["epoch"])
+        record.metrics = {"val/loss": best["val/loss"], "val/accuracy": best["val/accuracy"]}
+
+
+def test(
+    trainer: pl.Trainer, lit_module: LitClassifier, data: ImageDataModule, run_dir: Path
+) -> tuple[dict[str, float], Tensor]:
+    """Measure the best checkpoint on the test split.
+
+    Returns:
+        Metrics as ``test/NAME``, and the confusion matrix int64 (K, K) with rows = true class.
+    """
+    state = torch.load(run_dir / CHECKPOINTS / BEST, map_location="cpu", weights_only=True)["state_dict"]
+    lit_module.load_state_dict(state)
+    trainer.test(lit_module, datamodule=data, verbose=False)
+    scores, confusion = lit_module.test_result
+    return {f"test/{name}": value for name, value in scores.items()}, confusion
+
+
+def write_confusion(run_dir: Path, confusion: Tensor, classes: tuple[str, ...]) -> None:
+    """Write the confusion matrix as CSV: a header of class names, then one row per true class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *classes])
+    writer.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
+    write_atomic(run_dir / CONFUSION_FILE, text.getvalue())
+
+
+def _finish_loggers(
+    trainer: pl.Trainer, config: dict[str, Any], record: Record, confusion: Tensor | None, classes: tuple[str, ...]
+) -> None:
+    from resweep.tensorboard import RunLogger, confusion_picture, hyperparameters, write_hparams
+
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger):
+            step = record.best_epoch or 0
+            write_hparams(logger, hyperparameters(config, record.swept), record.metrics, step)
+            if confusion is not None:
+                picture = confusion_picture(confusion, classes)
+                logger.experiment.add_image("test/confusion_matrix", picture, step, dataformats="HWC")
+            logger.experiment.close()
+
+
+def start_facts(config: dict[str, Any], data: ImageDataModule, net: torch.nn.Module) -> dict[str, Any]:
+    """Return what a person wants to know before training starts, as plain values."""
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "bytes": sum(parameter.numel() * parameter.element_size() for parameter in net.parameters()),
+        "train": len(data.train),
+        "val": len(data.val),
+        "test": len(data.test),
+        "classes": data.num_classes,
+        "shape": tuple(data.image_shape),
+        "steps_per_epoch": steps_per_epoch(config, data),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return the innermost cause of a failure and the place in the user's or this package's code, for the record."""
+    while error.__cause__ is not None and not isinstance(error, RequestError):
+        error = error.__cause__
+    text = str(error).strip()
+    described = {"type": type(error).__name__, "message": text.splitlines()[0] if text else type(error).__name__}
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or list(frames)
+    if own:
+        described["where"] = f"{Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}"
+    return described
+
+
+@contextmanager
+def log_to(run_dir: Path) -> Iterator[None]:
+    """Send what libraries log, and their warnings, to the run's log file instead of the terminal."""
+    handler = logging.FileHandler(run_dir / LOG_FILE, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "py.warnings", "torch")]
+    before = [(logger, logger.handlers[:], logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    logging.captureWarnings(True)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        logging.captureWarnings(False)
+        for logger, handlers, propagate in before:
+            logger.handlers, logger.propagate = handlers, propagate
+        handler.close()

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resweep.data.image_folder import image_folder
+from resweep.data.samples import InMemory, OnDisk
+from resweep.errors import Problem, RequestError
+
+
+def write_images(folder: Path, counts: Mapping[str, int], size: tuple[int, int] = (6, 4), start: int = 0) -> None:
+    """Write random PNG files of (width, height) into one folder per class."""
+    random = np.random.default_rng(start)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:03}.png")
+
+
+def problems_of(call: Callable[[], object]) -> list[Problem]:
+    with pytest.raises(RequestError) as caught:
+        call()
+    return caught.value.problems
+
+
+def only_problem(root: Path | str | None, **settings: object) -> Problem:
+    problems = problems_of(lambda: image_folder(root, **settings))
+    assert len(problems) == 1
+    assert problems[0].key == "data.root"
+    return problems[0]
+
+
+def test_flat_folder_becomes_the_training_split(tmp_path: Path) -> None:
+    write_images(tmp_path, {"dog": 3, "cat": 2, "ant": 4})
+    source = image_folder(tmp_path)
+    assert source.classes == ("ant", "cat", "dog")
+    assert source.train.labels.tolist() == [0] * 4 + [1] * 2 + [2] * 3
+    assert source.val is None and source.test is None and source.mirror
+    expected = np.asarray(Image.open(tmp_path / "cat" / "001.png"))
+    np.testing.assert_array_equal(source.train.batch(torch.tensor([5]))[0][0].numpy().transpose(1, 2, 0), expected)
+
+
+def test_splits_of_their_own(tmp_path: Path) -> None:
+    for start, (split, count) in enumerate({"train": 5, "val": 2, "test": 3}.items()):
+        write_images(tmp_path / split, {"a": count, "b": count}, start=start)
+    source = image_folder(str(tmp_path))
+    assert [len(split) for split in (source.train, source.val, source.test)] == [10, 4, 6]
+    assert source.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    expected = np.asarray(Image.open(tmp_path / "test" / "b" / "000.png"))
+    np.testing.assert_array_equal(source.test.batch(torch.tensor([3]))[0][0].numpy().transpose(1, 2, 0), expected)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    write_images(tmp_path, {"train": 2, "plane": 3})
+    assert image_folder(tmp_path).classes == ("plane", "train")
+
+
+@pytest.mark.parametrize(("image_size", "channels"), [(None, 3), (3, 3), (5, 1), (9, 3)])
+def test_lazy_reading_gives_the_same_bits(tmp_path: Path, image_size: int | None, channels: int) -> None:
+    write_images(tmp_path / "train", {"a": 70, "b": 71})
+    write_images(tmp_path / "test", {"a": 2, "b": 3}, start=1)
+    held = image_folder(tmp_path, image_size, channels)
+    lazy = image_folder(tmp_path, image_size, channels, memory_limit_mb=0)
+    assert isinstance(held.train, InMemory) and isinstance(lazy.train, OnDisk)
+    for one, other in ((held.train, lazy.train), (held.test, lazy.test)):
+        assert one.shape == other.shape == ((channels, 4, 6) if image_size is None else (channels, image_size, image_size))
+        indices = torch.randperm(len(one), generator=torch.Generator().manual_seed(0))
+        for mine, yours in zip(one.batch(indices), other.batch(indices), strict=True):
+            assert torch.equal(mine, yours)
+
+
+def test_the_memory_limit_counts_all_decoded_bytes(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"a": 2, "b": 2}, size=(512, 256))
+    assert isinstance(image_folder(tmp_path, 512, 1, memory_limit_mb=1).train, InMemory)  # 4 * 512 * 512 = 2**20
+    write_images(tmp_path / "val", {"a": 1, "b": 1}, size=(2, 2))
+    assert isinstance(image_folder(tmp_path, 512, 1, memory_limit_mb=1).train, OnDisk)
+
+
+def test_extensions_in_capitals_count_and_other_files_do_not(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "a" / "000.png").rename(tmp_path / "a" / "X.PNG")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "a" / ".hidden.png").write_text("no image")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "labels.csv").write_text("")
+    source = image_folder(tmp_path)
+    assert source.classes == ("a", "b") and len(source.train) == 4
+
+
+@pytest.mark.parametrize("memory_limit_mb", [0, 1024])
+def test_progress_reaches_the_total(tmp_path: Path, memory_limit_mb: int) -> None:
+    write_images(tmp_path, {"a": 100, "b": 50})
+    told: list[tuple[int, int]] = []
+    image_folder(tmp_path, memory_limit_mb=memory_limit_mb, progress=lambda *numbers: told.append(numbers))
+    assert told == [(64, 150), (128, 150), (150, 150)]
+
+
+def test_missing_folder_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "flowers").mkdir()
+    problem = only_problem(tmp_path / "flowrs")
+    assert problem.value == str(tmp_path / "flowrs")
+    assert problem.message == "there is no such folder"
+    assert problem.nearest == str(tmp_path / "flowers")
+    assert only_problem(tmp_path / "nowhere" / "deep").nearest is None
+    assert not (tmp_path / "flowrs").exists()
+
+
+def test_a_file_or_nothing_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert only_problem(tmp_path / "file").message == "is a file, a folder is needed"
+    assert "data.root=" in only_problem(None).message
+    assert "data.root=" in only_problem("").message
+
+
+def test_two_classes_are_needed(tmp_path: Path) -> None:
+    assert "no class folders" in only_problem(tmp_path).message
+    write_images(tmp_path, {"cat": 2})
+    assert "one class folder only (cat)" in only_problem(tmp_path).message
+
+
+def test_all_problems_of_the_layout_are_collected(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"a": 2, "b": 2, "empty": 0})
+    write_images(tmp_path / "test", {"a": 2, "empty": 1, "new": 1})
+    write_images(tmp_path / "valid", {"a": 1})
+    problems = problems_of(lambda: image_folder(tmp_path))
+    assert {problem.key for problem in problems} == {"data.root"}
+    assert problems[0].nearest == "val" and "folder valid/ beside train/" in problems[0].message
+    texts = [problem.message for problem in problems[1:]]
+    assert texts[0].startswith("train/empty/ has no image (files that end with .bmp")
+    assert texts[1:] == ["test/ has no folder for the class b of train/", "test/ has the class new, train/ does not"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"image_size": 4}, {"memory_limit_mb": 0}, {"image_size": 4, "memory_limit_mb": 0}])
+def test_unreadable_images_are_counted_and_ten_are_named(tmp_path: Path, settings: dict[str, int]) -> None:
+    write_images(tmp_path, {"a": 14, "b": 80})
+    for number in range(12):
+        (tmp_path / "a" / f"{number:03}.png").write_bytes(b"broken")
+    message = only_problem(tmp_path, **settings).message
+    assert message.startswith("12 of 94 images cannot be read, repair or remove them: a/000.png: not in a known format; ")
+    assert message.count("a/0") == 10 and "a/009.png" in message and "a/010.png" not in message
+    assert message.endswith("; and 2 more")
+
+
+def test_a_folder_of_broken_images(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").write_bytes(b"")
+    assert only_problem(tmp_path).message.startswith("2 of 2 images cannot be read")
+
+
+@pytest.mark.parametrize("memory_limit_mb", [0, 1024])
+def test_different_sizes_need_an_image_size(tmp_path: Path, memory_limit_mb: int) -> None:
+    write_images(tmp_path, {"a": 3, "b": 3})
+    Image.new("RGB", (8, 3)).save(tmp_path / "b" / "001.png")
+    message = only_problem(tmp_path, memory_limit_mb=memory_limit_mb).message
+    assert "a/000.png is 4x6 (height x width), b/001.png is 3x8, 1 of them unlike the first" in message
+    assert "set data.image_size=… to scale" in message
+    assert image_folder(tmp_path, 3, memory_limit_mb=memory_limit_mb).train.shape == (3, 3, 3)
+
+
+def test_sizes_and_channels_are_checked_together(tmp_path: Path) -> None:
+    problems = problems_of(lambda: image_folder(tmp_path, image_size=0, channels=2))
+    assert [problem.key for problem in problems] == ["data.image_size", "data.channels"]
