@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 
 from resweep.record import BEST, CHECKPOINTS, LAST, METRICS_FILE, write_atomic
 
@@ -66,9 +68,12 @@ class EpochRecorder(Callback):
 
     @property
     def best_row(self) -> dict[str, float] | None:
-        """Row of the best epoch by the monitored metric, the earliest of equals; None before the first."""
-        finite = [row for row in self.rows if math.isfinite(row[self.monitor])]
-        return max(finite, key=lambda row: self.sign * row[self.monitor], default=None)
+        """Row of the best epoch by the monitored metric; of equal ones that with the lower validation loss.
+
+        Small validation splits give equal accuracies often; the loss then tells a settled net from a lucky one.
+        """
+        finite = [row for row in self.rows if math.isfinite(row[self.monitor]) and math.isfinite(row["val/loss"])]
+        return max(finite, key=lambda row: (self.sign * row[self.monitor], -row["val/loss"]), default=None)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows up to the epoch from which a run is continued, drop later ones."""
@@ -161,16 +166,38 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def checkpoints(run_dir: Path, monitor: str, mode: str, every: int) -> list[ModelCheckpoint]:
-    """Return the callbacks that write ``best.ckpt`` and ``last.ckpt`` after an epoch's row is on disk."""
-    shared: dict[str, Any] = {
-        "dirpath": run_dir / CHECKPOINTS,
-        "save_top_k": 1,
-        "enable_version_counter": False,
-        "save_on_train_epoch_end": True,
-        "auto_insert_metric_name": False,
-    }
-    return [
-        ModelCheckpoint(filename=BEST.removesuffix(".ckpt"), monitor=monitor, mode=mode, **shared),
-        ModelCheckpoint(filename=LAST.removesuffix(".ckpt"), every_n_epochs=every, **shared),
-    ]
+class BestAndLast(Checkpoint):
+    """Writes ``last.ckpt`` and ``best.ckpt`` after an epoch's row is on disk.
+
+    The state is serialized once: the best checkpoint is a second name of the file that was the last one then, which
+    stays when the last one is replaced. Both are replaced atomically. (Lightning's own callback serializes twice, and
+    keeps the earliest of equally accurate epochs.)
+
+    Args:
+        run_dir: folder of the run.
+        recorder: knows the best epoch.
+        every: epochs between two writes of ``last.ckpt``; the best and the final epoch are always written.
+    """
+
+    def __init__(self, run_dir: Path, recorder: EpochRecorder, every: int) -> None:
+        self.folder = run_dir / CHECKPOINTS
+        self.recorder = recorder
+        self.every = every
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what the recorder's newest row deserves."""
+        row = self.recorder.rows[-1]
+        best = self.recorder.best_row is row
+        final = trainer.should_stop or row["epoch"] == trainer.max_epochs
+        if not (best or final or row["epoch"] % self.every == 0):
+            return
+        last = self.folder / LAST
+        trainer.save_checkpoint(last)
+        if best:
+            beside = self.folder / f".{BEST}.tmp"
+            beside.unlink(missing_ok=True)
+            try:
+                os.link(last, beside)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(last, beside)
+            os.replace(beside, self.folder / BEST)

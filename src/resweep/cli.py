@@ -71,7 +71,7 @@ def train(words: list[str], output: console.Output) -> int:
 
 def demo(words: list[str], output: console.Output) -> int:
     """Run the optimizers sweep on the built-in digits; further words are overrides."""
-    return train(["-m", "sweep=optimizers", "sweep_name=demo", *words], output)
+    return train(["-m", "experiment=demo", "sweep_name=demo", *words], output)
 
 
 def resume(words: list[str], output: console.Output) -> int:
@@ -97,12 +97,13 @@ def compare(words: list[str], output: console.Output) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP_DIR")
     parser.add_argument("--runs", action="store_true", help="one row per run")
     form = parser.add_mutually_exclusive_group()
-    for name, text in (("json", "JSON"), ("csv", "CSV"), ("md", "Markdown")):
-        form.add_argument(f"--{name}", action="store_const", dest="form", const=name, help=f"print {text}")
-    parsed = parser.parse_args(words)
+    for name, text in (("json", "JSON"), ("csv", "CSV"), ("markdown", "Markdown")):
+        form.add_argument(f"--{name}", action="store_true", dest=f"as_{name}", help=f"print {text}")
+    options = vars(parser.parse_args(words))
+    folders = [str(folder) for folder in options.pop("folders")]
     from resweep.report.compare import compare as compare_sweeps
 
-    output.result(compare_sweeps([str(folder) for folder in parsed.folders], runs=parsed.runs, form=parsed.form))
+    output.result(compare_sweeps(folders, width=console.terminal_width(sys.stdout), **options))
     return 0
 
 

@@ -20,7 +20,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resweep.errors import Problem, RequestError
@@ -84,8 +84,7 @@ def freeze(composed: DictConfig) -> dict[str, Any]:
         RequestError: an interpolation cannot be resolved or a mandatory value (``???``) is missing.
     """
     choices = composed.hydra.runtime.choices
-    config = {key: composed._get_node(key) for key in composed if key != "hydra"}
-    plain = _resolve(OmegaConf.create(config, flags={"allow_objects": True}))
+    plain = _resolve(composed)
     plain["choices"] = {group: choices.get(group) for group in AXES}
     plain["import_path"] = os.path.abspath(plain.get("import_path") or ".")
     plain["runs_dir"] = os.path.abspath(str(plain["runs_dir"]))
@@ -96,14 +95,22 @@ def freeze(composed: DictConfig) -> dict[str, Any]:
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    missing: list[str] = []
     try:
-        missing = sorted(OmegaConf.missing_keys(config) - {"logger.save_dir"})
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        for key in (key for key in config if key != "hydra"):  # one by one: values may refer to Hydra's own node
+            value = config[key]
+            if isinstance(value, Container):
+                missing += sorted(OmegaConf.missing_keys(value))
+                value = OmegaConf.to_container(value, resolve=True)
+            plain[str(key)] = value
     except (OmegaConfBaseException, ValueError) as error:
         key = getattr(error, "full_key", None) or "config"
         raise RequestError(Problem(str(key), None, f"cannot be resolved: {str(error).splitlines()[0]}")) from error
-    if missing:
-        raise RequestError(Problem(key, "???", f"must be given: {key}=VALUE") for key in missing)
+    given_by_the_run = {"logger.save_dir"}
+    if set(missing) - given_by_the_run:
+        problems = (Problem(key, "???", f"must be given: {key}=VALUE") for key in missing if key not in given_by_the_run)
+        raise RequestError(problems)
     return plain
 
 

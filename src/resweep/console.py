@@ -99,6 +99,11 @@ def take_output_options(arguments: list[str], environ: Mapping[str, str]) -> tup
     return Output(mode, min(quiet, 2)), rest
 
 
+def terminal_width(stream: TextIO) -> int | None:
+    """Return the columns of a terminal; None for anything else, where nothing is wrapped or cut."""
+    return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else None
+
+
 def duration(seconds: float | None) -> str:
     """Return a time as people say it: ``8.3s``, ``1m08s``, ``1h52m``; ``-`` for None.
 

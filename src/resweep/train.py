@@ -30,7 +30,7 @@ from resweep.build import (
     prepare_imports,
     steps_per_epoch,
 )
-from resweep.callbacks import EpochRecorder, Observer, Silent, checkpoints
+from resweep.callbacks import BestAndLast, EpochRecorder, Observer, Silent
 from resweep.config import read_frozen
 from resweep.data.datamodule import ImageDataModule
 from resweep.environment import environment, peak_memory_bytes
@@ -106,8 +106,8 @@ def _train(
     net = build_net(config, data)
     lit_module = build_lit_module(config, net, data)
     recorder = EpochRecorder(run_dir, config["monitor"], config["monitor_mode"], observer)
-    savers = checkpoints(run_dir, config["monitor"], config["monitor_mode"], config["checkpoint_every"])
-    trainer = build_trainer(config, run_dir, [recorder, *savers], build_loggers(config, run_dir))
+    saver = BestAndLast(run_dir, recorder, config["checkpoint_every"])
+    trainer = build_trainer(config, run_dir, [recorder, saver], build_loggers(config, run_dir))
     record.data_digest = data.digest
     record.parameters = sum(parameter.numel() for parameter in net.parameters())
     observer.on_start(start_facts(config, data, net))

@@ -111,7 +111,13 @@ def test_the_generator_decides() -> None:
 
 @pytest.mark.parametrize(
     ("padding", "p", "text"),
-    [(-1, 0.0, "padding=-1"), (1.5, 0.0, "padding=1.5"), (True, 0.0, "padding=True"), (0, -0.1, "flip=-0.1"), (0, 1.1, "flip=1.1")],
+    [
+        (-1, 0.0, "padding=-1"),
+        (1.5, 0.0, "padding=1.5"),
+        (True, 0.0, "padding=True"),
+        (0, -0.1, "flip=-0.1"),
+        (0, 1.1, "flip=1.1"),
+    ],
 )
 def test_values_outside_the_range_are_refused(padding: int, p: float, text: str) -> None:
     with pytest.raises(ValueError, match=f"^{text}: "):

@@ -69,7 +69,9 @@ def test_lazy_reading_gives_the_same_bits(tmp_path: Path, image_size: int | None
     lazy = image_folder(tmp_path, image_size, channels, memory_limit_mb=0)
     assert isinstance(held.train, InMemory) and isinstance(lazy.train, OnDisk)
     for one, other in ((held.train, lazy.train), (held.test, lazy.test)):
-        assert one.shape == other.shape == ((channels, 4, 6) if image_size is None else (channels, image_size, image_size))
+        assert (
+            one.shape == other.shape == ((channels, 4, 6) if image_size is None else (channels, image_size, image_size))
+        )
         indices = torch.randperm(len(one), generator=torch.Generator().manual_seed(0))
         for mine, yours in zip(one.batch(indices), other.batch(indices), strict=True):
             assert torch.equal(mine, yours)
@@ -136,13 +138,17 @@ def test_all_problems_of_the_layout_are_collected(tmp_path: Path) -> None:
     assert texts[1:] == ["test/ has no folder for the class b of train/", "test/ has the class new, train/ does not"]
 
 
-@pytest.mark.parametrize("settings", [{}, {"image_size": 4}, {"memory_limit_mb": 0}, {"image_size": 4, "memory_limit_mb": 0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"image_size": 4}, {"memory_limit_mb": 0}, {"image_size": 4, "memory_limit_mb": 0}]
+)
 def test_unreadable_images_are_counted_and_ten_are_named(tmp_path: Path, settings: dict[str, int]) -> None:
     write_images(tmp_path, {"a": 14, "b": 80})
     for number in range(12):
         (tmp_path / "a" / f"{number:03}.png").write_bytes(b"broken")
     message = only_problem(tmp_path, **settings).message
-    assert message.startswith("12 of 94 images cannot be read, repair or remove them: a/000.png: not in a known format; ")
+    assert message.startswith(
+        "12 of 94 images cannot be read, repair or remove them: a/000.png: not in a known format; "
+    )
     assert message.count("a/0") == 10 and "a/009.png" in message and "a/010.png" not in message
     assert message.endswith("; and 2 more")
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from resweep.data.loader import BatchLoader
-from resweep.data.samples import InMemory, OnDisk
+from resweep.data.samples import InMemory, OnDisk, UnreadableImage
 
 
 def numbered_samples(count: int = 23) -> InMemory:
@@ -80,11 +80,13 @@ def test_files_give_the_same_batches_as_memory(on_disk: OnDisk, workers: int) ->
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) and one[2] == other[2]
 
 
-def test_an_unreadable_file_is_named_by_a_worker_too(on_disk: OnDisk) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_file_is_named_with_and_without_workers(on_disk: OnDisk, workers: int) -> None:
     assert on_disk.shape == (3, 2, 2)
     on_disk.paths[4].write_bytes(b"")
-    with pytest.raises(OSError, match=r"04\.png"):
-        list(BatchLoader(on_disk, 5, shuffle=False, seed=0, num_workers=1))
+    with pytest.raises(UnreadableImage) as caught:
+        list(BatchLoader(on_disk, 5, shuffle=False, seed=0, num_workers=workers))
+    assert str(caught.value) == f"cannot read image {on_disk.paths[4]}: not in a known format"
 
 
 def test_the_epoch_is_asked_when_the_first_batch_is_wanted() -> None:

@@ -66,7 +66,7 @@ def test_classes_with_one_image_are_named() -> None:
     labels = torch.tensor([0] * 10 + [1] + [2] * 10)
     with pytest.raises(SplitError, match="only 1 in: rare"):
         stratified_split(labels, 0.5, seed=0, classes=("common", "rare", "other"))
-    with pytest.raises(SplitError, match="only 1 in: 1$"):
+    with pytest.raises(SplitError, match=r"only 1 in: 1$"):
         stratified_split(labels, 0.5, seed=0)
 
 

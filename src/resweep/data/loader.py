@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from resweep.data.samples import OnDisk, Samples
+from resweep.data.samples import OnDisk, Samples, UnreadableImage
 from resweep.seeding import derive_seed
 
 
@@ -86,16 +86,27 @@ class BatchLoader:
         """Read the batches here, or in worker processes where that saves time."""
         if self.num_workers == 0 or not isinstance(self.samples, OnDisk):
             return map(self.samples.batch, batches)
-        return iter(
-            DataLoader(
-                _Batches(self.samples),
-                sampler=batches,
-                batch_size=None,
-                num_workers=self.num_workers,
-                collate_fn=_unchanged,
-                generator=torch.Generator(),  # otherwise the loader draws from the global one, depending on num_workers
-            )
+        return self._read_in_workers(batches)
+
+    def _read_in_workers(self, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Let torch's loader hand whole batches of positions to its processes."""
+        loader = DataLoader(
+            _Batches(self.samples),
+            sampler=batches,
+            batch_size=None,
+            num_workers=self.num_workers,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # otherwise the loader draws from the global one, depending on num_workers
         )
+        try:
+            yield from loader
+            return
+        except UnreadableImage as error:
+            # The same one line as without workers, where torch adds the worker's traceback. The frames are let go
+            # because they would keep the processes waiting until the next garbage collection.
+            message = str(error).strip().rsplit(f"{UnreadableImage.__name__}: ", 1)[-1]
+            error.__traceback__ = None
+        raise UnreadableImage(message)
 
 
 class _Batches(Dataset):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,14 @@ CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def start_server() -> None:
-    """Ask for a fork server that has the training code loaded; a process from it starts in about 40 ms."""
-    CONTEXT.set_forkserver_preload(["resweep.sweep.executors.preload"])
+    """Start, if there is none, the fork server that loads the training code; a process from it starts in about 40 ms.
+
+    Returns at once; the server loads while the caller goes on.
+    """
     # One thread per process unless the run's config says otherwise; also silences OpenMP's own spinning threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    CONTEXT.set_forkserver_preload(["resweep.sweep.executors.preload"])
+    forkserver.ensure_running()
 
 
 def default_workers() -> int:
