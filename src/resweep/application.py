@@ -33,14 +33,17 @@ def run_application(words: list[str], output: console.Output) -> int:
     Raises:
         RequestError: with every problem of the request.
     """
-    status = 0
+    status: int | RequestError = 0
 
     def task(_: DictConfig) -> None:
         nonlocal status
         from resweep.single import train_one
 
         loader = GlobalHydra.instance().config_loader()
-        status = train_one(make_plan(loader, list(HydraConfig.get().overrides.task)), output)
+        try:
+            status = train_one(make_plan(loader, list(HydraConfig.get().overrides.task)), output)
+        except RequestError as error:  # carried past Hydra, which would announce a failed job
+            status = error
 
     token = console.OUTPUT.set(output)
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -57,6 +60,8 @@ def run_application(words: list[str], output: console.Output) -> int:
         console.OUTPUT.reset(token)
         if full_error is None:
             del os.environ["HYDRA_FULL_ERROR"]
+    if isinstance(status, RequestError):
+        raise status
     return status
 
 

@@ -146,7 +146,7 @@ def _parse(command: str, words: list[str], argument: tuple[str, str]) -> argpars
 def _not_there(folder: Path, message: str) -> Problem:
     parent = folder.resolve().parent
     siblings = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
-    near = nearest_name(folder.name, siblings)
+    near = None if folder.exists() else nearest_name(folder.name, siblings)
     return Problem(str(folder), None, message, None if near is None else console.relative(parent / near))
 
 

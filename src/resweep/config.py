@@ -35,6 +35,7 @@ MACHINE_KEYS = (
     "checkpoint_every", "data.root", "data.download", "data.num_workers", "data.source.root", "data.source.download",
     "trainer.accelerator", "trainer.devices",
 )  # fmt: skip
+GIVEN_BY_RUN = "logger.save_dir"
 ID_LENGTH = 5
 
 
@@ -95,22 +96,19 @@ def freeze(composed: DictConfig) -> dict[str, Any]:
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:
+    sections = [str(key) for key in config if key != "hydra"]
+    written = flatten(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
+    missing = [key for key, value in written.items() if value == "???" and key.split(".", 1)[0] in sections]
+    if set(missing) - {GIVEN_BY_RUN}:
+        raise RequestError(Problem(key, "???", f"must be given: {key}=VALUE") for key in missing if key != GIVEN_BY_RUN)
     plain: dict[str, Any] = {}
-    missing: list[str] = []
     try:
-        for key in (key for key in config if key != "hydra"):  # one by one: values may refer to Hydra's own node
+        for key in sections:  # one by one, below the composed root: values may refer to Hydra's own node
             value = config[key]
-            if isinstance(value, Container):
-                missing += sorted(OmegaConf.missing_keys(value))
-                value = OmegaConf.to_container(value, resolve=True)
-            plain[str(key)] = value
+            plain[key] = OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
     except (OmegaConfBaseException, ValueError) as error:
         key = getattr(error, "full_key", None) or "config"
         raise RequestError(Problem(str(key), None, f"cannot be resolved: {str(error).splitlines()[0]}")) from error
-    given_by_the_run = {"logger.save_dir"}
-    if set(missing) - given_by_the_run:
-        problems = (Problem(key, "???", f"must be given: {key}=VALUE") for key in missing if key not in given_by_the_run)
-        raise RequestError(problems)
     return plain
 
 

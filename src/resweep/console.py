@@ -50,7 +50,7 @@ class Output:
 
 
 # How Hydra's callbacks into this package (the sweeper plugin) learn what the command line said.
-OUTPUT: ContextVar[Output] = ContextVar("output", default=Output("plain"))
+OUTPUT: ContextVar[Output] = ContextVar("output")
 
 
 def progress_mode(asked: str, stream: TextIO, environ: Mapping[str, str]) -> str:

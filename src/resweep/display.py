@@ -46,7 +46,8 @@ class RunDisplay:
                     *self.banner,
                     f"model     {facts['parameters'] / 1e6:.2f} M parameters, {size(facts['bytes'])}; "
                     f"{facts['classes']} classes, {shape} images",
-                    f"data      train {facts['train']}, val {facts['val']}, test {facts['test']} (not used before the end)",
+                    f"data      train {facts['train']}, val {facts['val']}, "
+                    f"test {facts['test']} (not used before the end)",
                 ]
             )
         )

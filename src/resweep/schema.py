@@ -16,8 +16,8 @@ from resweep.config import flatten
 from resweep.errors import Problem, nearest_name
 
 ALLOWED_TARGETS = (
-    "resweep.data.", "resweep.models.", "resweep.optim.", "resweep.tensorboard.", "torch.optim.", "torch.nn.", "torchvision.models.",
-    "pytorch_lightning.loggers.",
+    "resweep.data.", "resweep.models.", "resweep.optim.", "resweep.tensorboard.", "torch.optim.", "torch.nn.",
+    "torchvision.models.", "pytorch_lightning.loggers.",
 )  # fmt: skip
 
 
@@ -143,11 +143,11 @@ def check(config: Mapping[str, Any], reference: Mapping[str, Any]) -> list[Probl
 
     Args:
         config: frozen config (plain values).
-        reference: frozen config of the same group choices without any value changed; gives the type of keys that
-            have no rule, and the names that exist.
+        reference: flat, unresolved config of the same group choices without any value changed; gives the type of
+            keys that have no rule, and the names that exist.
     """
-    flat, known = flatten(config), flatten(reference)
-    problems = [problem for key, value in flat.items() if (problem := _check_value(key, value, known)) is not None]
+    checked = (_check_value(key, value, reference) for key, value in flatten(config).items())
+    problems = [problem for problem in checked if problem is not None]
     return problems + _check_targets(config)
 
 
@@ -171,6 +171,8 @@ def _argument_rule(key: str) -> Rule | None:
 
 
 def _rule_of_default(default: Any) -> Rule | None:
+    if isinstance(default, str) and ("${" in default or default == "???"):
+        return None  # takes the value, and the type, of another key or of the user
     if isinstance(default, bool):
         return FLAG
     if isinstance(default, int):

@@ -100,9 +100,7 @@ def carry_out(sweep_dir: Path, output: Output) -> int:
         return _sum_up(sweep_dir, run_dirs, status, output)
 
 
-def _execute(
-    units: list[list[Path]], run_dirs: list[Path], configs: dict[Path, dict[str, Any]], output: Output
-) -> int:
+def _execute(units: list[list[Path]], run_dirs: list[Path], configs: dict[Path, dict[str, Any]], output: Output) -> int:
     from resweep.display import SweepDisplay
 
     epochs = {run_dir: config["trainer"]["max_epochs"] for run_dir, config in configs.items()}

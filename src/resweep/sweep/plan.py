@@ -60,7 +60,7 @@ class Plan:
         axes: swept key to its values as written, in the order of the command line.
         overrides: the request, fixed and swept, as given.
         runs: in the order in which they are started.
-        base: flat frozen config without the swept values applied.
+        base: the dotted keys that have one value in all runs.
     """
 
     overrides: list[str]
@@ -100,13 +100,11 @@ def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
     groups, values = _last_wins(parsed.groups), _last_wins(parsed.values)
     problems = list(parsed.problems)
     runs: list[tuple[dict[str, Any], list[str], dict[str, Any]]] = []
-    base: dict[str, Any] = {}
     for choices in itertools.product(*(_settings(override) for override in groups)):
         made = _compose_choices(loader, [text for _, text, _ in choices], problems)
         if made is None:
             continue
-        reference = freeze(made)
-        base = base or flatten(reference)
+        reference = flatten(OmegaConf.to_container(made, resolve=False))  # type: ignore[arg-type]
         runs.extend(_apply_values(made, reference, choices, values, problems))
     if problems:
         raise RequestError(_unique(problems))
@@ -115,7 +113,7 @@ def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
         for override in _in_order(overrides, [*groups, *values])
         if override.is_sweep_override()
     }
-    return _finish(list(overrides), axes, runs, base)
+    return _finish(list(overrides), axes, runs)
 
 
 def _parse(loader: ConfigLoader, overrides: Sequence[str]) -> _Parsed:
@@ -240,9 +238,10 @@ def _unknown_key(key: str, given: str | None, known: list[str], error: Exception
     section = key.rsplit(".", 1)[0] if "." in key else ""
     siblings = [name for name in known if name.startswith(f"{section}.")] if section else []
     groups = sorted({name.split(".", 1)[0] for name in known})
-    near = nearest_name(key, [*siblings, *groups, *known])
-    lasts = (name.rsplit(".", 1)[-1] for name in siblings)
-    allowed = ", ".join(last for last in lasts if not last.startswith("_"))
+    lasts = [last for name in siblings if not (last := name[len(section) + 1 :]).startswith("_")]
+    allowed = ", ".join(lasts)
+    close = nearest_name(key[len(section) + 1 :], lasts) if siblings else None
+    near = f"{section}.{close}" if close else None if siblings else nearest_name(key, [*groups, *known])
     message = "is not a key of the config"
     if siblings:
         message = f"is not a key of the chosen {section}; it has {allowed}"
@@ -259,7 +258,6 @@ def _finish(
     overrides: list[str],
     axes: dict[str, list[str]],
     made: list[tuple[dict[str, Any], list[str], dict[str, Any]]],
-    base: dict[str, Any],
 ) -> Plan:
     order = {key.lstrip("+"): index for index, key in enumerate(axes)}
     digests = [digest(frozen) for frozen, _, _ in made]
@@ -275,7 +273,16 @@ def _finish(
         runs.append(PlannedRun(run_digest[:length], _label(ordered), run_digest, tuple(texts), ordered, frozen))
     runs = _command_line_order(runs, axes)
     whole = digest({"runs": [run.digest for run in runs]})
-    return Plan(overrides, axes, runs, base, whole)
+    return Plan(overrides, axes, runs, _common([run.config for run in runs]), whole)
+
+
+def _common(configs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the dotted keys that have one value in all configs."""
+    common = flatten(configs[0])
+    for config in configs[1:]:
+        flat = flatten(config)
+        common = {key: value for key, value in common.items() if key in flat and flat[key] == value}
+    return common
 
 
 def _command_line_order(runs: list[PlannedRun], axes: dict[str, list[str]]) -> list[PlannedRun]:
