@@ -11,11 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resweep import console
-from resweep.config import ENTRY, config_loader, shipped
+from resweep.config import AXES, ENTRY, config_loader, shipped
 from resweep.errors import Problem, RequestError
 from resweep.sweep.plan import make_plan
 
@@ -34,14 +34,17 @@ def run_application(words: list[str], output: console.Output) -> int:
         RequestError: with every problem of the request.
     """
     status: int | RequestError = 0
+    composed = False
 
     def task(_: DictConfig) -> None:
-        nonlocal status
+        nonlocal status, composed
+        composed = True
         from resweep.single import train_one
 
         loader = GlobalHydra.instance().config_loader()
         try:
-            status = train_one(make_plan(loader, list(HydraConfig.get().overrides.task)), output)
+            overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # ${...} is the run's
+            status = train_one(make_plan(loader, overrides), output)  # type: ignore[arg-type]
         except RequestError as error:  # carried past Hydra, which would announce a failed job
             status = error
 
@@ -54,6 +57,10 @@ def run_application(words: list[str], output: console.Output) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (HydraException, OmegaConfBaseException) as error:
+        raise RequestError(_diagnose(words, error)) from error
+    except ValueError as error:  # Hydra's word for a group choice that is not text, as in optimizer=null
+        if composed:
+            raise
         raise RequestError(_diagnose(words, error)) from error
     finally:
         sys.argv = argv
@@ -90,8 +97,10 @@ def _several_values(overrides: list[str]) -> list[Problem]:
             override = parser.parse_override(text)
         except HydraException:
             continue  # reported by the plan
-        if override.is_sweep_override():
+        if override.is_discrete_sweep():
             key, _, given = text.partition("=")
-            message = f"has several values: add -m for a sweep over them, or write {key}=[{given}] for a list"
+            message = "has several values: add -m for a sweep over them"
+            if key.lstrip("+") not in AXES:  # a group takes one choice
+                message += f", or write {key}=[{given}] for a list"
             problems.append(Problem(key, given, message))
     return problems

@@ -132,10 +132,11 @@ def build_trainer(config: Config, run_dir: Path | None, callbacks: list[Callback
     given = dict(config["trainer"])
     taken = _keyword_names(Trainer.__init__) or _keyword_names(inspect.unwrap(Trainer.__init__)) or []
     problems = [
-        Problem(f"trainer.{name}", str(value), "Lightning's Trainer has no such argument", nearest_name(name, taken))
+        Problem(f"trainer.{name}", str(value), "Lightning's Trainer has no such argument",
+                None if (near := nearest_name(name, taken)) is None else f"trainer.{near}")
         for name, value in given.items()
         if name not in taken
-    ]
+    ]  # fmt: skip
     if problems:
         raise RequestError(problems)
     fixed: dict[str, Any] = {

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
@@ -51,8 +52,11 @@ class Silent:
 class EpochRecorder(Callback):
     """Writes one row per epoch and stops a run whose loss is no longer finite.
 
+    The rows travel in the checkpoints, so that a continued run goes on with exactly those of its checkpoint;
+    ``metrics.csv`` is written anew from them.
+
     Args:
-        run_dir: folder of the run; rows of earlier epochs in its ``metrics.csv`` are kept when a run is continued.
+        run_dir: folder of the run.
         monitor: metric that selects the best epoch.
         mode: ``max`` or ``min``.
         observer: is told every step and every row.
@@ -75,20 +79,34 @@ class EpochRecorder(Callback):
         finite = [row for row in self.rows if math.isfinite(row[self.monitor]) and math.isfinite(row["val/loss"])]
         return max(finite, key=lambda row: (self.sign * row[self.monitor], -row["val/loss"]), default=None)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the rows."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows of the checkpoint from which a run is continued."""
+        self.rows = list(state_dict["rows"])
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the rows up to the epoch from which a run is continued, drop later ones."""
-        kept = [row for row in read_rows(self.path) if row["epoch"] <= trainer.current_epoch]
-        self.rows = kept
+        """Write the rows of the checkpoint and no later ones; a run that had diverged by then stays so."""
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_plain(row) for row in kept)
+        writer.writerows(_plain(row) for row in self.rows)
         write_atomic(self.path, text.getvalue())
+        self._stop_if_diverged(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
         self.images = 0
+        self.lr = math.nan
         self.started = self.train_ended = time.perf_counter()
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Note the learning rate of the update; at the end of the epoch the schedule has moved on."""
+        self.lr = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -109,13 +127,17 @@ class EpochRecorder(Callback):
             "train/accuracy": accuracy,
             "val/loss": val_loss,
             "val/accuracy": val_accuracy,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self.lr,
             "seconds": now - self.started,
             "images_per_second": self.images / max(self.train_ended - self.started, 1e-9),
         }
         self._publish(trainer, row)
-        if not (math.isfinite(loss) and math.isfinite(val_loss)):
-            self.diverged_at = trainer.current_epoch + 1
+        self._stop_if_diverged(trainer)
+
+    def _stop_if_diverged(self, trainer: Trainer) -> None:
+        row = self.rows[-1] if self.rows else None
+        if row is not None and not (math.isfinite(row["train/loss"]) and math.isfinite(row["val/loss"])):
+            self.diverged_at = row["epoch"]
             trainer.should_stop = True
 
     def _publish(self, trainer: Trainer, row: dict[str, float]) -> None:
@@ -184,6 +206,12 @@ class BestAndLast(Checkpoint):
         self.recorder = recorder
         self.every = every
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make up for a run that ended after its last checkpoint was written and before it became the best one."""
+        rows = self.recorder.rows
+        if rows and self.recorder.best_row is rows[-1]:
+            self._last_is_best()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what the recorder's newest row deserves."""
         row = self.recorder.rows[-1]
@@ -194,10 +222,13 @@ class BestAndLast(Checkpoint):
         last = self.folder / LAST
         trainer.save_checkpoint(last)
         if best:
-            beside = self.folder / f".{BEST}.tmp"
-            beside.unlink(missing_ok=True)
-            try:
-                os.link(last, beside)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(last, beside)
-            os.replace(beside, self.folder / BEST)
+            self._last_is_best()
+
+    def _last_is_best(self) -> None:
+        last, beside = self.folder / LAST, self.folder / f".{BEST}.tmp"
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(last, beside)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(last, beside)
+        os.replace(beside, self.folder / BEST)

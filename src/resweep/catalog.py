@@ -32,13 +32,13 @@ def describe(name: str | None, config_dirs: list[Path]) -> str:
     group, _, choice = name.strip("/").partition("/")
     if group not in groups:
         message = f"is not a config group; there are {', '.join(groups)}"
-        raise RequestError(Problem("list", group, message, nearest_name(group, groups)))
+        raise RequestError(Problem(group, None, message, nearest_name(group, groups)))
     if not choice:
         return _one_group(group, groups[group])
     if choice not in groups[group]:
         message = f"is not a choice of {group}; there are {', '.join(groups[group])}"
         near = nearest_name(choice, groups[group])
-        raise RequestError(Problem("list", name, message, None if near is None else f"{group}/{near}"))
+        raise RequestError(Problem(name, None, message, None if near is None else f"{group}/{near}"))
     text = groups[group][choice].read_text(encoding="utf-8").rstrip()
     return f"{text}\n\nuse it:  resweep train {group}={choice}"
 

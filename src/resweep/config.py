@@ -87,12 +87,17 @@ def freeze(composed: DictConfig) -> dict[str, Any]:
     choices = composed.hydra.runtime.choices
     plain = _resolve(composed)
     plain["choices"] = {group: choices.get(group) for group in AXES}
-    plain["import_path"] = os.path.abspath(plain.get("import_path") or ".")
-    plain["runs_dir"] = os.path.abspath(str(plain["runs_dir"]))
+    plain["import_path"] = _absolute("." if plain.get("import_path") is None else plain["import_path"])
+    plain["runs_dir"] = _absolute(plain.get("runs_dir"))
     for section in (plain["data"], plain["data"].get("source") or {}):
         if isinstance(section, dict) and section.get("root") is not None:
             section["root"] = os.path.abspath(os.path.expanduser(str(section["root"])))
     return plain
+
+
+def _absolute(path: Any) -> Any:
+    """Return a path absolute; whatever is not one stays as it is, for the schema to refuse."""
+    return os.path.abspath(os.path.expanduser(path)) if isinstance(path, str) and path else path
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

@@ -183,6 +183,9 @@ def corrected_command(problems: list[Problem], words: list[str]) -> str | None:
         if problem.nearest is None:
             continue
         for position, word in enumerate(fixed):
+            if problem.value is None and word == problem.key:  # a command, a group or a folder
+                fixed[position], changed = problem.nearest, True
+                continue
             key, separator, given = word.partition("=")
             if key.lstrip("+") != problem.key or not separator:
                 continue
@@ -192,6 +195,7 @@ def corrected_command(problems: list[Problem], words: list[str]) -> str | None:
                 ]
                 fixed[position] = f"{key}={','.join(choices)}"
             else:
-                fixed[position] = f"{problem.nearest}={given}"
-            changed = True
+                plus = "++" if key.startswith("+") else ""  # holds whether or not the key is there
+                fixed[position] = f"{plus}{problem.nearest}={given}"
+            changed = changed or fixed[position] != word
     return command("resweep", *fixed) if changed else None

@@ -59,9 +59,9 @@ class RunDisplay:
     def on_step(self, epoch: int, step: int, steps: int) -> None:
         """Move the bar, or write a heartbeat in an epoch longer than a minute."""
         if self.live is not None:
-            done = int(24 * step / steps)
+            done, left = int(24 * step / steps), self._left() or "?"
             self.live.update(
-                Text(f"{epoch:>6}  {'━' * done}{'─' * (24 - done)}  {step}/{steps}   all {self._left()} left")
+                Text(f"{epoch:>6}  {'━' * done}{'─' * (24 - done)}  {step}/{steps}   all {left} left")
             )
         elif time.monotonic() - self.beat > HEARTBEAT_SECONDS:
             self.beat = time.monotonic()
@@ -91,9 +91,9 @@ class RunDisplay:
             left=self._left(),
         )
 
-    def _left(self) -> str:
+    def _left(self) -> str | None:
         if not self.seconds:
-            return "?"
+            return None
         timed = self.seconds[1:] or self.seconds  # the first epoch is not representative
         return duration(sum(timed) / len(timed) * (self.epochs - len(self.seconds)))
 

@@ -68,3 +68,21 @@ def nearest_name(name: str, allowed: Iterable[str]) -> str | None:
         if candidate.lower() == lowered or candidate.lower().rsplit(".", 1)[-1] == lowered.rsplit(".", 1)[-1]:
             return candidate
     return None
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str | None:
+    """Return the dotted key closest to a misspelt one: among its own section's where that exists.
+
+    Example:
+        >>> nearest_key("data.bach_size", ["data.batch_size", "data.root", "seed"])
+        'data.batch_size'
+        >>> nearest_key("data.foo", ["data.batch_size", "data.root", "seed"]) is None
+        True
+    """
+    names = list(known)
+    section, _, last = key.rpartition(".")
+    lasts = [name[len(section) + 1 :] for name in names if section and name.startswith(f"{section}.")]
+    if not lasts:
+        return nearest_name(key, [*sorted({name.split(".", 1)[0] for name in names}), *names])
+    close = nearest_name(last, [name for name in lasts if not name.startswith("_")])
+    return None if close is None else f"{section}.{close}"

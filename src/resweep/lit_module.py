@@ -98,9 +98,9 @@ class LitClassifier(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Add the subgradient of the L1 penalty."""
         if self.l1 > 0:
-            grads = [p.grad for p in self.penalized]
-            signs = torch._foreach_sign([p.detach() for p in self.penalized])
-            torch._foreach_add_(grads, signs, alpha=self.l1)
+            used = [p for p in self.penalized if p.grad is not None]
+            signs = torch._foreach_sign([p.detach() for p in used])
+            torch._foreach_add_([p.grad for p in used], signs, alpha=self.l1)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the validation before."""

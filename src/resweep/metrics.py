@@ -21,6 +21,7 @@ from torchmetrics.classification import (
 
 CHUNK = 8192  # images gathered before the metric objects are updated
 CALIBRATION_BINS = 15
+CERTAIN = 1 - 2.0**-24  # largest float32 below 1
 
 
 class RunningMean:
@@ -114,7 +115,8 @@ class ClassifierMetrics:
         self.pending = []
         self.loss += F.cross_entropy(logits, targets, reduction="sum").item()
         self.count += len(targets)
-        self.metrics.update(logits.softmax(1), targets)
+        # torchmetrics gives a probability of exactly 1 a bin of its own instead of a place in the last one.
+        self.metrics.update(logits.softmax(1).clamp(max=CERTAIN), targets)
 
     def compute(self) -> tuple[dict[str, float], Tensor]:
         """Return (name to value, confusion matrix int64 (K, K) with rows = true class).

@@ -8,12 +8,12 @@ instantiated are limited to a list that a config extends by name (``allowed_targ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from resweep.config import flatten
-from resweep.errors import Problem, nearest_name
+from resweep.errors import Problem, nearest_key
 
 ALLOWED_TARGETS = (
     "resweep.data.", "resweep.models.", "resweep.optim.", "resweep.tensorboard.", "torch.optim.", "torch.nn.",
@@ -154,16 +154,33 @@ def check(config: Mapping[str, Any], reference: Mapping[str, Any]) -> list[Probl
 def _check_value(key: str, value: Any, known: Mapping[str, Any]) -> Problem | None:
     if key.startswith(("choices.", "allowed_targets")):
         return None
+    above = key.rpartition(".")[0]
+    if above in known and known[above] is not None and known[above] != {}:
+        return Problem(above, None, f"is a value and has no keys below it, got {key}={value}")
     rule = RULES.get(key) or _argument_rule(key)
     if rule is None and key not in known:
+        below = [name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}.")]
+        if below:
+            return Problem(key, str(value), f"is a section; give one of its keys: {', '.join(below)}")
         if key.startswith((*(f"{name}." for name in COMPONENTS), "trainer.", "logger.", "data.source.")):
             return None  # an argument added with +, checked against the signature when the parts are built
-        return Problem(key, str(value), "is not a key of the config", nearest_name(key, known))
+        names = [name for name in known if not name.startswith("hydra.")]
+        return Problem(key, str(value), not_a_key(key, names), nearest_key(key, names))
     if rule is None:
         rule = _rule_of_default(known[key])
     if rule is not None and not rule.accepts(value):
         return Problem(key, str(value), f"{rule.text}, got {value!r}")
     return None
+
+
+def not_a_key(key: str, known: Iterable[str]) -> str:
+    """Return what is wrong with a key that does not exist, with the names that its place has."""
+    section, names = key.rpartition(".")[0], list(known)
+    below = [name[len(section) + 1 :] for name in names if section and name.startswith(f"{section}.")]
+    if below:
+        shown = ", ".join(name for name in below if not name.startswith("_"))
+        return f"is not a key of the chosen {section}; it has {shown}"
+    return f"is not a key of the config; it has {', '.join(dict.fromkeys(name.split('.', 1)[0] for name in names))}"
 
 
 def _argument_rule(key: str) -> Rule | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resweep import __version__
 from resweep.config import flatten, read_frozen
@@ -14,6 +15,9 @@ from resweep.errors import Problem, RequestError
 from resweep.record import BEST, CHECKPOINTS, FINISHED, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
 from resweep.sweep.ledger import check_writable, locked, write_run
 from resweep.sweep.plan import Plan
+
+if TYPE_CHECKING:
+    from resweep.data.datamodule import ImageDataModule
 
 
 def train_one(plan: Plan, output: Output) -> int:
@@ -25,7 +29,7 @@ def train_one(plan: Plan, output: Output) -> int:
     Raises:
         RequestError: something cannot be built; nothing was written.
     """
-    run = plan.runs[0]
+    run = dataclasses.replace(plan.runs[0], overrides=tuple(plan.overrides))
     runs_dir = Path(run.config["runs_dir"])
     check_writable(runs_dir)
     from resweep.sweep.check import check_one  # loads torch
@@ -37,7 +41,7 @@ def train_one(plan: Plan, output: Output) -> int:
         run_dir = run_dir.with_name(f"{run_dir.name}-{os.getpid()}")
     write_run(run, run_dir)
     point_latest(runs_dir, run_dir)
-    return carry_out(run_dir, output, changed=plan.overrides, data=data)
+    return carry_out(run_dir, output, data)
 
 
 def point_latest(runs_dir: Path, folder: Path) -> None:
@@ -53,8 +57,13 @@ def point_latest(runs_dir: Path, folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def carry_out(run_dir: Path, output: Output, *, changed: list[str] | None = None, data: Any = None) -> int:
+def carry_out(run_dir: Path, output: Output, data: ImageDataModule | None = None) -> int:
     """Execute a run folder in this process and print its result; a finished run is only reported.
+
+    Args:
+        run_dir: folder with the frozen config.
+        output: where progress goes.
+        data: the run's data if it was built already.
 
     Raises:
         RequestError: the folder is not a run, or another process carries it out.
@@ -68,7 +77,7 @@ def carry_out(run_dir: Path, output: Output, *, changed: list[str] | None = None
     from resweep.display import RunDisplay
     from resweep.train import Interrupted, execute
 
-    display = RunDisplay(output, config["trainer"]["max_epochs"], banner(run_dir, record, config, changed or []))
+    display = RunDisplay(output, config["trainer"]["max_epochs"], banner(run_dir, record, config))
     try:
         with locked(run_dir):
             record = execute(run_dir, display, data)
@@ -90,9 +99,10 @@ def _read_record(run_dir: Path) -> Record:
         raise RequestError(Problem("RUN", str(run_dir), str(error))) from error
 
 
-def banner(run_dir: Path, record: Record, config: dict[str, Any], changed: list[str]) -> list[str]:
+def banner(run_dir: Path, record: Record, config: dict[str, Any]) -> list[str]:
     """Return the first lines of a run's screen; the display adds what is known once the parts are built."""
     go_on = command("resweep", "resume", relative(run_dir))
+    changed = record.overrides
     at_default = len(flatten({key: value for key, value in config.items() if key != "choices"})) - len(changed)
     choices = config["choices"]
     trainer = config["trainer"]
@@ -116,7 +126,7 @@ def result_text(run_dir: Path, record: Record, config: dict[str, Any]) -> str:
     memory = "" if record.peak_memory_bytes is None else f", peak memory {size(record.peak_memory_bytes)}"
     rate = "" if record.images_per_second is None else f", {record.images_per_second:.0f} images/s"
     lines = [f"{'done' if record.status == 'completed' else record.status:<9} "
-             f"{record.epochs} epochs in {duration(record.fit_seconds)}{memory}{rate}"]  # fmt: skip
+             f"{_epochs(record.epochs)} in {duration(record.fit_seconds)}{memory}{rate}"]  # fmt: skip
     if record.error is not None:
         lines.append(f"cause     {record.error['message']}")
     if metrics.get("test/accuracy") is not None:
@@ -130,9 +140,18 @@ def result_text(run_dir: Path, record: Record, config: dict[str, Any]) -> str:
         f"files     {folder}/: {CHECKPOINTS}/{BEST}, {CHECKPOINTS}/{LAST}, {METRICS_FILE}, {RUN_FILE}",
         f"next      {command('resweep', 'evaluate', folder)}",
         f"          {command('tensorboard', '--logdir', folder)}",
-        "          resweep train -m seed=0,1,2",
     ]
+    if not config["allowed_targets"]:  # otherwise the command would need the folders of the user's own configs, too
+        lines.append(f"          {command('resweep', 'train', '-m', *_without_seed(record.overrides), 'seed=0,1,2')}")
     return "\n".join(lines)
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+def _without_seed(overrides: list[str]) -> list[str]:
+    return [text for text in overrides if not text.startswith(("seed=", "sweep_name="))]
 
 
 def failure_text(run_dir: Path, record: Record, config: dict[str, Any]) -> str:

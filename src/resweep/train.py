@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import sysconfig
 import time
 import traceback
 import warnings
@@ -205,10 +206,16 @@ def describe(error: BaseException) -> dict[str, Any]:
     text = str(error).strip()
     described = {"type": type(error).__name__, "message": text.splitlines()[0] if text else type(error).__name__}
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename] or list(frames)
+    own = [frame for frame in frames if _is_own(frame.filename)] or list(frames)
     if own:
         described["where"] = f"{Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}"
     return described
+
+
+def _is_own(filename: str) -> bool:
+    """Tell this package's and the user's files from those of libraries."""
+    library = "site-packages" in filename or filename.startswith((sysconfig.get_path("stdlib"), "<"))
+    return not library or filename.startswith(str(Path(__file__).parent))
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def test_the_screen_of_a_known_sweep(known):
         f"report  {known}/report.html",
         f"table  {known}/results.csv",
         f"next  tensorboard --logdir {known}",
-        f"next  resweep status {known}",
+        f"next  resweep resume {known}",
     ]
     assert (known / "report.html").stat().st_size > 10_000
     assert (known / "results.csv").read_text().count("\n") == 8

@@ -314,7 +314,7 @@ def _next_commands(sweeps: list[Sweep]) -> list[str]:
     commands = []
     for sweep in sweeps:
         if set(sweep.counts) - {"completed", "diverged", "pruned"}:
-            commands.append(f"resweep status {shlex.quote(str(sweep.dir))}")
+            commands.append(f"resweep resume {shlex.quote(str(sweep.dir))}")
     boards = ",".join(str(sweep.dir) for sweep in sweeps) if len(sweeps) > 1 else str(sweeps[0].dir)
     option = "--logdir_spec" if len(sweeps) > 1 else "--logdir"
     return [f"next  {command}" for command in [f"tensorboard {option} {shlex.quote(boards)}", *commands][:3]]

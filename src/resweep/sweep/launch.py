@@ -134,7 +134,7 @@ def _recover(run_dirs: list[Path]) -> None:
 def _sum_up(sweep_dir: Path, run_dirs: list[Path], status: int, output: Output) -> int:
     from resweep.report.compare import compare
 
-    output.result(compare([str(sweep_dir)], width=console.terminal_width(sys.stdout)))
+    output.result(compare([console.relative(sweep_dir)], width=console.terminal_width(sys.stdout)))
     states = Counter(Record.read(run_dir).status for run_dir in run_dirs)
     order = ("completed", "diverged", "pruned", "failed", "lost", "interrupted", "pending")
     counts = ", ".join(f"{states[state]} {state}" for state in order if states[state])

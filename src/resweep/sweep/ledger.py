@@ -110,7 +110,7 @@ def request(plan: Plan, name: str) -> dict[str, Any]:
     """Return the content of ``sweep.yaml``."""
     return {
         "name": name,
-        "command": ["resweep", *sys.argv[1:]],
+        "command": ["resweep", "train", *sys.argv[1:]],
         "overrides": plan.overrides,
         "axes": plan.axes,
         "plan_digest": plan.digest,

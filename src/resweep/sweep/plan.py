@@ -18,14 +18,16 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from resweep.config import ID_LENGTH, compose, digest, flatten, freeze
-from resweep.errors import Problem, RequestError, nearest_name
-from resweep.schema import check
+from resweep.config import AXES, ID_LENGTH, compose, digest, flatten, freeze
+from resweep.errors import Problem, RequestError, nearest_key, nearest_name
+from resweep.schema import RULES, check, not_a_key
 
 LABEL_LENGTH = 60
+# Keys that every run reads, besides those with a rule: they cannot be deleted with ~KEY.
+NEEDED = ("data.source", "regularizer.l1", "trainer.accelerator", "trainer.precision")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class _Parsed:
     groups: list[Override]
     values: list[Override]
     problems: list[Problem]
+    # Texts of group overrides with a wrong choice: their settings with the nearest choice instead, to check the rest.
+    repaired: dict[str, list[tuple[Any, str, Override]]] = field(default_factory=dict)
 
 
 def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
@@ -100,14 +104,14 @@ def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
     groups, values = _last_wins(parsed.groups), _last_wins(parsed.values)
     problems = list(parsed.problems)
     runs: list[tuple[dict[str, Any], list[str], dict[str, Any]]] = []
-    for choices in itertools.product(*(_settings(override) for override in groups)):
+    for choices in itertools.product(*(parsed.repaired.get(o.input_line) or _settings(o) for o in groups)):
         made = _compose_choices(loader, [text for _, text, _ in choices], problems)
         if made is None:
             continue
         reference = flatten(OmegaConf.to_container(made, resolve=False))  # type: ignore[arg-type]
         runs.extend(_apply_values(made, reference, choices, values, problems))
     if problems:
-        raise RequestError(_unique(problems))
+        raise RequestError(_worth_saying(problems, parsed.repaired))
     axes = {
         override.get_key_element(): [text.split("=", 1)[1] for _, text, _ in _settings(override)]
         for override in _in_order(overrides, [*groups, *values])
@@ -135,8 +139,12 @@ def _parse(loader: ConfigLoader, overrides: Sequence[str]) -> _Parsed:
                 Problem(key, text.split("=", 1)[1], "is an interval; search=grid takes lists only: KEY=1,2,3")
             )
         elif override.key_or_group.replace("@", "/") in known_groups and not isinstance(override.value(), dict):
-            parsed.problems.extend(_check_choice(loader, override))
-            parsed.groups.append(override)
+            problems, repaired = _check_choice(loader, override)
+            parsed.problems.extend(problems)
+            if problems:
+                parsed.repaired[text] = repaired
+            if repaired or not problems:
+                parsed.groups.append(override)
         else:
             parsed.values.append(override)
     return parsed
@@ -146,17 +154,28 @@ def _groups(loader: ConfigLoader) -> set[str]:
     return {name for name in loader.list_groups("") if name != "hydra"}
 
 
-def _check_choice(loader: ConfigLoader, override: Override) -> list[Problem]:
+def _check_choice(loader: ConfigLoader, override: Override) -> tuple[list[Problem], list[tuple[Any, str, Override]]]:
+    """Return what is wrong with a group override, and its settings with wrong choices replaced or left out."""
     group = override.key_or_group
     options = loader.get_group_options(group)
-    problems = []
-    for value, _, _ in _settings(override):
-        for name in value if isinstance(value, list) else [value]:
-            if name is not None and str(name) not in options:
-                close = nearest_name(str(name), options)
-                message = f"is not a choice of {group}; allowed: {', '.join(options)}"
-                problems.append(Problem(group, str(name), message, None if close is None else f"{group}={close}"))
-    return problems
+    allowed = f"allowed: {', '.join(options)}"
+    if override.is_delete():
+        needed = group not in ("sweep", "experiment")
+        return [Problem(f"~{group}", None, f"cannot be taken away: every run needs one; {allowed}")] * needed, []
+    problems, settings = [], []
+    for value, text, _ in _settings(override):
+        names = value if isinstance(value, list) and group not in AXES else [value]
+        wrong = [name for name in names if not isinstance(name, str) or name not in options]
+        for name in wrong:
+            close = nearest_name(str(name), options)
+            near = None if close is None else f"{group}={close}"
+            shown = text.partition("=")[2] if name is value else str(name)
+            problems.append(Problem(group, shown, f"is not a choice of {group}; {allowed}", near))
+            if close is not None:
+                settings.append((close, f"{override.get_key_element()}={close}", override))
+        if not wrong:
+            settings.append((value, text, override))
+    return problems, settings
 
 
 def _last_wins(overrides: Iterable[Override]) -> list[Override]:
@@ -220,12 +239,16 @@ def _apply_values(
 def _set_value(composed: DictConfig, value: Any, text: str, override: Override) -> list[Problem]:
     key = override.key_or_group
     given = text.split("=", 1)[1] if "=" in text else None
+    parent, _, last = key.rpartition(".")
     try:
+        above = OmegaConf.select(composed, parent) if parent else composed
         if override.is_delete():
-            OmegaConf.set_struct(composed, False)
-            parent, _, last = key.rpartition(".")
-            del (OmegaConf.select(composed, parent) if parent else composed)[last]
-            OmegaConf.set_struct(composed, True)
+            if last in above and (not parent or key in RULES or key in NEEDED or last == "_target_"):
+                return [Problem(f"~{key}", given, "cannot be taken away: every run needs it")]
+            with open_dict(composed):
+                del above[last]
+        elif above is not None and not isinstance(above, DictConfig):
+            return [Problem(key, given, f"cannot be set: {parent} is a value, with no keys below it")]
         else:
             OmegaConf.update(composed, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
     except (OmegaConfBaseException, KeyError, AttributeError, TypeError) as error:
@@ -235,23 +258,15 @@ def _set_value(composed: DictConfig, value: Any, text: str, override: Override) 
 
 
 def _unknown_key(key: str, given: str | None, known: list[str], error: Exception) -> Problem:
-    section = key.rsplit(".", 1)[0] if "." in key else ""
-    siblings = [name for name in known if name.startswith(f"{section}.")] if section else []
-    groups = sorted({name.split(".", 1)[0] for name in known})
-    lasts = [last for name in siblings if not (last := name[len(section) + 1 :]).startswith("_")]
-    allowed = ", ".join(lasts)
-    close = nearest_name(key[len(section) + 1 :], lasts) if siblings else None
-    near = f"{section}.{close}" if close else None if siblings else nearest_name(key, [*groups, *known])
-    message = "is not a key of the config"
-    if siblings:
-        message = f"is not a key of the chosen {section}; it has {allowed}"
-    elif not isinstance(error, (KeyError, AttributeError, TypeError)) and key in known:
-        message = str(error).splitlines()[0]
-    return Problem(key, given, message, near)
+    if key in known:
+        return Problem(key, given, str(error).splitlines()[0])
+    return Problem(key, given, not_a_key(key, known), nearest_key(key, known))
 
 
-def _unique(problems: list[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))
+def _worth_saying(problems: list[Problem], repaired: dict[str, list[Any]]) -> list[Problem]:
+    """Return each problem once, without those below a group whose choice is not known."""
+    lost = tuple(f"{text.split('=', 1)[0].lstrip('+~')}." for text, settings in repaired.items() if not settings)
+    return [problem for problem in dict.fromkeys(problems) if not problem.key.startswith(lost)]
 
 
 def _finish(
@@ -263,8 +278,8 @@ def _finish(
     digests = [digest(frozen) for frozen, _, _ in made]
     twice = [digest_ for digest_, count in Counter(digests).items() if count > 1]
     if twice:
-        first, second = [" ".join(made[i][1]) for i, one in enumerate(digests) if one == twice[0]][:2]
-        raise RequestError(Problem("sweep", first, f"is the same run as {second!r}; give every value once"))
+        pairs = [[made[i][1] for i, one in enumerate(digests) if one == digest_][:2] for digest_ in twice]
+        raise RequestError(dict.fromkeys(_same_run(one, other, axes) for one, other in pairs))
     length = _unique_length(digests)
     runs = []
     for (frozen, texts, swept), run_digest in zip(made, digests, strict=True):
@@ -274,6 +289,16 @@ def _finish(
     runs = _command_line_order(runs, axes)
     whole = digest({"runs": [run.digest for run in runs]})
     return Plan(overrides, axes, runs, _common([run.config for run in runs]), whole)
+
+
+def _same_run(one: list[str], other: list[str], axes: dict[str, list[str]]) -> Problem:
+    for text, again in zip(one, other, strict=True):
+        if text != again:
+            key, _, given = again.partition("=")
+            return Problem(key, given, f"computes the same as {text}; every run must be another one")
+    key, values = next((key, values) for key, values in axes.items() if len(set(values)) < len(values))
+    repeated = next(value for value in values if values.count(value) > 1)
+    return Problem(key, ",".join(values), f"has {repeated} more than once; give every value once")
 
 
 def _common(configs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,145 @@
+"""What several test files need: small runs, nets that misbehave on request, real processes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resweep.callbacks import read_rows
+from resweep.config import config_loader
+from resweep.models.resnet import CifarResNet
+from resweep.record import CHECKPOINTS, LAST, METRICS_FILE
+from resweep.sweep.ledger import write_run
+from resweep.sweep.plan import Plan, make_plan
+
+TESTS = Path(__file__).parent
+STEPS = 4  # optimizer steps of one epoch of a small run
+# 80 training, 20 validation and 40 test images of 10 classes, 3x8x8: an epoch takes less than 0.1 s.
+SMALL = [
+    "data=fake", "data.image_size=8", "data.train_count=100", "data.test_count=40", "data.batch_size=20",
+    "model.width=4", "trainer.max_epochs=2",
+]  # fmt: skip
+TIMES = ("seconds", "images_per_second")
+
+
+class Faulty(CifarResNet):
+    """A ResNet that trains like one until a given call, then does what ``fault`` says.
+
+    Args:
+        fault: ``none``, ``raise``, ``exit``, ``segfault``, ``kill`` or ``exhaust`` (an error with a cause).
+        after: training batches that still go well.
+        slow_while: while this file exists, every training batch takes 0.05 s longer.
+    """
+
+    def __init__(self, fault: str = "none", after: int = STEPS, slow_while: str | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.fault = fault
+        self.after = after
+        self.slow_while = slow_while
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.calls += 1
+            if self.slow_while is not None and os.path.exists(self.slow_while):
+                time.sleep(0.05)
+            if self.fault != "none" and self.calls > self.after:
+                fail(self.fault)
+        return super().forward(images)
+
+
+def fail(fault: str) -> None:
+    """Do what the fault says."""
+    if fault == "exit":
+        os._exit(3)
+    if fault == "segfault":
+        ctypes.string_at(0)
+    if fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "exhaust":
+        try:
+            raise MemoryError("no room left")
+        except MemoryError as error:
+            raise RuntimeError("outer words") from error
+    raise ArithmeticError("planted failure\nwith a second line")
+
+
+def faulty(**settings: object) -> list[str]:
+    """Overrides that put :class:`Faulty` in the place of the net."""
+    return [
+        "model._target_=helpers.Faulty",
+        "+allowed_targets.own=helpers.Faulty",
+        f"import_path={TESTS}",
+        *(f"+model.{key}={value}" for key, value in settings.items()),
+    ]
+
+
+def plan(*overrides: str) -> Plan:
+    """Plan small runs."""
+    with config_loader() as loader:
+        return make_plan(loader, [*SMALL, *overrides])
+
+
+def new_run(run_dir: Path, *overrides: str) -> Path:
+    """Freeze one small run into a new folder and return the folder."""
+    write_run(plan(f"runs_dir={run_dir.parent}", *overrides).runs[0], run_dir)
+    return run_dir
+
+
+def frozen(*overrides: str) -> dict[str, Any]:
+    """Return the frozen config of one small run."""
+    return plan(*overrides).runs[0].config
+
+
+def weights(run_dir: Path, name: str = LAST) -> dict[str, Tensor]:
+    """Return the state of the net in a run's checkpoint."""
+    return torch.load(run_dir / CHECKPOINTS / name, map_location="cpu", weights_only=True)["state_dict"]
+
+
+def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Fail unless both states have the same names and, bit for bit, the same values."""
+    assert list(one) == list(other)
+    assert all(one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one)
+
+
+def timeless_rows(run_dir: Path) -> list[dict[str, float]]:
+    """Return the rows of ``metrics.csv`` without what depends on the speed of the machine."""
+    rows = read_rows(run_dir / METRICS_FILE)
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time of the last change (ns) of every file below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def start_resweep(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start the command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "resweep.cli", *words],
+        cwd=cwd, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    """Wait for a condition; fail after the given time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def finished_epochs(run_dir: Path) -> int:
+    """Return how many rows a run's ``metrics.csv`` has; 0 where there is none."""
+    return len(read_rows(run_dir / METRICS_FILE))

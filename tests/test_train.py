@@ -1,0 +1,353 @@
+"""One run: what it leaves behind, how it ends, and that going on equals never having stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import (
+    STEPS,
+    assert_same_bits,
+    faulty,
+    finished_epochs,
+    new_run,
+    snapshot,
+    timeless_rows,
+    wait_until,
+    weights,
+)
+
+import resweep.sweep.executors.local as local
+from resweep.callbacks import COLUMNS, Silent, read_rows
+from resweep.cli import main
+from resweep.errors import Problem, RequestError
+from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
+from resweep.train import Interrupted, describe, execute, start_facts
+
+KEYS = set(
+    "id label status error attempts seed overrides swept config_digest metrics best_epoch epochs parameters "
+    "fit_seconds images_per_second peak_memory_bytes environment data_digest started_at finished_at".split()  # noqa: SIM905
+)
+METRICS = {"val/loss", "val/accuracy"} | {
+    f"test/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1", "ece", "top5")
+}
+
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = new_run(tmp_path_factory.mktemp("runs") / "one", "trainer.max_epochs=4", "seed=5")
+    execute(run_dir)
+    return run_dir
+
+
+def content(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / RUN_FILE).read_text())
+
+
+def test_the_record_of_a_completed_run(completed: Path) -> None:
+    found = content(completed)
+    assert set(found) == KEYS
+    assert (found["status"], found["error"], found["attempts"], found["seed"], found["epochs"]) == (
+        "completed", None, 1, 5, 4,
+    )  # fmt: skip
+    assert set(found["metrics"]) == METRICS
+    assert all(0 <= value <= 1 for name, value in found["metrics"].items() if not name.endswith("loss"))
+    # Convolutions 3*4*9 + 2*4*4*9 + 4*8*9 + 8*8*9 + 8*16*9 + 16*16*9, norms 2*(3*4 + 2*8 + 2*16), linear 16*10 + 10.
+    assert found["parameters"] == 5006
+    assert found["config_digest"].startswith(found["id"])
+    assert 0 < found["fit_seconds"] < 60 and found["images_per_second"] > 0
+    assert found["peak_memory_bytes"] > 50e6  # torch alone is larger
+    assert found["environment"]["threads"] == 1 and found["environment"]["packages"]["torch"] == torch.__version__
+    times = [datetime.fromisoformat(found[key]) for key in ("started_at", "finished_at")]
+    assert times[0] <= times[1] and all(time.utcoffset().total_seconds() == 0 for time in times)
+
+
+def test_the_files_of_a_completed_run(completed: Path) -> None:
+    names = {path.name for path in completed.iterdir()}
+    events = {name for name in names if name.startswith("events.out.tfevents.")}
+    assert len(events) == 1
+    assert names - events == {"config.yaml", RUN_FILE, METRICS_FILE, CHECKPOINTS, LOG_FILE, CONFUSION_FILE}
+    assert {path.name for path in (completed / CHECKPOINTS).iterdir()} == {BEST, LAST}
+
+
+def test_the_rows_of_a_completed_run(completed: Path) -> None:
+    with open(completed / METRICS_FILE, newline="") as stream:
+        lines = list(csv.reader(stream))
+    assert tuple(lines[0]) == COLUMNS
+    rows = read_rows(completed / METRICS_FILE)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in rows)
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+    best = max(rows, key=lambda row: (row["val/accuracy"], -row["val/loss"]))
+    found = content(completed)
+    assert found["best_epoch"] == best["epoch"]
+    assert found["metrics"]["val/accuracy"] == pytest.approx(best["val/accuracy"], rel=1e-9)
+    assert found["metrics"]["val/loss"] == pytest.approx(best["val/loss"], rel=1e-9)
+
+
+def test_the_confusion_matrix_counts_every_test_image_once(completed: Path) -> None:
+    with open(completed / CONFUSION_FILE, newline="") as stream:
+        header, *rows = list(csv.reader(stream))
+    counts = torch.tensor([[int(cell) for cell in row[1:]] for row in rows])
+    assert header[1:] == [row[0] for row in rows] and counts.shape == (10, 10)
+    assert counts.sum(1).tolist() == [4] * 10  # 40 test images, equally many of each class
+    accuracy = counts.diagonal().sum().item() / 40
+    assert content(completed)["metrics"]["test/accuracy"] == pytest.approx(accuracy, abs=1e-7)
+
+
+def test_a_finished_run_is_left_alone(completed: Path) -> None:
+    before = snapshot(completed)
+    record = execute(completed)
+    assert vars(record) == content(completed)
+    assert main(["-q", "resume", str(completed)]) == 2  # flags stand behind the command
+    assert main(["resume", "-q", str(completed)]) == 0
+    assert {name: facts for name, facts in snapshot(completed).items() if name != ".lock"} == before
+
+
+class Weights(Silent):
+    """Keeps the weights at the end of each epoch, and plants the validation values of a test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, planted: list[tuple[float, float]]) -> None:
+        from resweep.lit_module import LitClassifier
+        from resweep.metrics import RunningMean
+
+        self.states: list[dict[str, torch.Tensor]] = []
+        original = LitClassifier.on_validation_epoch_end
+
+        def end(module: LitClassifier) -> None:
+            original(module)
+            loss, accuracy = planted[len(self.states)]
+            module.val_mean = RunningMean()
+            module.val_mean.loss, module.val_mean.count = torch.tensor(loss * 100), 100
+            module.val_mean.correct = torch.tensor(accuracy * 100)
+            self.states.append({name: value.clone() for name, value in module.state_dict().items()})
+
+        monkeypatch.setattr(LitClassifier, "on_validation_epoch_end", end)
+
+
+@pytest.mark.parametrize(
+    ("changes", "planted", "best"),
+    [
+        ([], [(1.0, 0.5), (0.9, 0.75), (0.5, 0.75), (0.25, 0.25)], 3),  # of equal accuracies the lower loss
+        ([], [(1.0, 0.5), (0.5, 0.75), (0.75, 0.75), (0.25, 0.25)], 2),
+        (["monitor=val/loss", "monitor_mode=min"], [(1.0, 0.5), (0.9, 0.75), (0.5, 0.75), (0.25, 0.25)], 4),
+        (["checkpoint_every=3"], [(1.0, 0.5), (0.9, 0.75), (0.5, 0.25), (0.5, 0.25)], 2),
+    ],
+)
+def test_the_best_checkpoint_has_the_weights_of_the_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], planted: list, best: int
+) -> None:
+    run_dir = new_run(tmp_path / "run", "trainer.max_epochs=4", "logger=none", *changes)
+    observer = Weights(monkeypatch, planted)
+    assert execute(run_dir, observer).best_epoch == best
+    assert_same_bits(weights(run_dir, BEST), observer.states[best - 1])
+    assert_same_bits(weights(run_dir, LAST), observer.states[-1])
+    assert not torch.equal(weights(run_dir, BEST)["net.classifier.weight"], observer.states[0]["net.classifier.weight"])
+
+
+def test_a_failing_run_says_what_happened_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "run", "trainer.max_epochs=3", *faulty(fault="raise", after=STEPS + 1))
+    record = execute(run_dir)
+    assert (record.status, record.epochs, record.attempts) == ("failed", 1, 1)
+    assert record.error["type"] == "ArithmeticError" and record.error["message"] == "planted failure"
+    assert record.error["where"].startswith("helpers.py:") and record.error["where"].endswith(" in fail")
+    assert set(record.metrics) == {"val/loss", "val/accuracy"} and record.best_epoch == 1
+    assert vars(record) == content(run_dir)
+    log = (run_dir / LOG_FILE).read_text()
+    assert "Traceback (most recent call last)" in log and "ArithmeticError: planted failure" in log
+    assert [row["epoch"] for row in read_rows(run_dir / METRICS_FILE)] == [1]
+    assert not (run_dir / CONFUSION_FILE).exists()
+    again = execute(run_dir)  # the count of calls starts anew: epoch 2 succeeds, epoch 3 does not
+    assert (again.status, again.epochs, again.attempts) == ("failed", 2, 2)
+    done = execute(run_dir)
+    assert (done.status, done.epochs, done.attempts, done.error) == ("completed", 3, 3, None)
+
+
+def test_the_innermost_cause_and_the_users_file_are_named(tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "run", *faulty(fault="exhaust", after=0))
+    error = execute(run_dir).error
+    assert (error["type"], error["message"]) == ("MemoryError", "no room left")
+    try:
+        json.loads("{")
+    except ValueError as raised:
+        described = describe(raised)
+    assert described["where"].startswith("test_train.py:"), "a file of the standard library is nobody's place"
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_a_diverged_run_is_a_result(tmp_path: Path, epochs: int, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", f"trainer.max_epochs={epochs}"]
+    run_dir = new_run(tmp_path / "run", *changes)
+    assert main(["resume", "-q", str(run_dir)]) == 0
+    assert "diverged" in capsys.readouterr().out
+    found = content(run_dir)
+    assert (found["status"], found["epochs"]) == ("diverged", 1)
+    assert found["error"] == {"type": "Diverged", "message": "loss became NaN or infinite at epoch 1", "epoch": 1}
+    assert not any(name.startswith("test/") for name in found["metrics"])
+    row = read_rows(run_dir / METRICS_FILE)[0]
+    assert not math.isfinite(row["train/loss"]) or not math.isfinite(row["val/loss"])
+    before = snapshot(run_dir)
+    execute(run_dir)
+    assert snapshot(run_dir) == before
+
+
+def test_a_diverged_run_that_was_killed_before_its_record_diverges_again(tmp_path: Path) -> None:
+    changes = ["optimizer=sgd", "optimizer.lr=1e30", "scheduler=none"]
+    run_dir = new_run(tmp_path / "run", *changes)
+    first = execute(run_dir)
+    rows = timeless_rows(run_dir)
+    first.status = "lost"
+    first.write(run_dir)
+    second = execute(run_dir)
+    assert (second.status, second.error, second.epochs) == ("diverged", first.error, first.epochs)
+    assert repr(timeless_rows(run_dir)) == repr(rows)
+
+
+@pytest.mark.parametrize(("scheduler", "accumulate"), [("cosine", 1), ("cosine", 2), ("cosine", 3), ("multistep", 2)])
+def test_the_learning_rate_of_an_epoch_is_that_of_its_last_update(
+    tmp_path: Path, scheduler: str, accumulate: int
+) -> None:
+    epochs = 4
+    changes = [f"scheduler={scheduler}", f"trainer.accumulate_grad_batches={accumulate}", "logger=none"]
+    run_dir = new_run(tmp_path / "run", f"trainer.max_epochs={epochs}", *changes)
+    execute(run_dir)
+    per_epoch = math.ceil(STEPS / accumulate)
+    last_steps = [per_epoch * epoch - 1 for epoch in range(1, epochs + 1)]
+    total = per_epoch * epochs
+    closed_form = {
+        "cosine": lambda t: 0.1 * (1 + math.cos(math.pi * t / total)) / 2,
+        "multistep": lambda t: 0.1 * 0.1 ** ((t >= total / 2) + (t >= 3 * total / 4)),
+    }[scheduler]
+    found = [row["lr"] for row in read_rows(run_dir / METRICS_FILE)]
+    assert found == pytest.approx([closed_form(step) for step in last_steps], rel=1e-6)
+    state = torch.load(run_dir / CHECKPOINTS / LAST, weights_only=True)
+    assert state["global_step"] == total and state["lr_schedulers"][0]["last_epoch"] == total
+
+
+HARD = [
+    "trainer.max_epochs=5", "scheduler=onecycle", "model.dropout=0.3", "augment=standard", "data.crop_padding=1",
+    "data.flip=0.5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path, optimizer: str) -> None:
+    hold = tmp_path / "hold"
+    changes = [*HARD, f"optimizer={optimizer}", *faulty(slow_while=hold)]
+    undisturbed = new_run(tmp_path / "undisturbed", *changes)
+    expected = execute(undisturbed)
+    killed = new_run(tmp_path / "killed", *changes)
+    hold.touch()
+    local.start_server()
+    process = local.CONTEXT.Process(target=local._work, args=(killed,))
+    process.start()
+    wait_until(lambda: finished_epochs(killed) >= 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    process.close()
+    hold.unlink()
+    assert 2 <= finished_epochs(killed) < 5 and Record.read(killed).status == "running"
+    assert main(["resume", "-q", str(killed)]) == 0
+    record = Record.read(killed)
+    assert (record.status, record.attempts, record.epochs) == ("completed", 2, 5)
+    for name in (LAST, BEST):
+        assert_same_bits(weights(killed, name), weights(undisturbed, name))
+    assert timeless_rows(killed) == timeless_rows(undisturbed)
+    assert (record.metrics, record.best_epoch) == (expected.metrics, expected.best_epoch)
+
+
+@pytest.mark.parametrize("lost", [[], [LAST, BEST]])
+def test_a_run_killed_after_its_last_epoch(tmp_path: Path, completed: Path, lost: list[str]) -> None:
+    """With its checkpoint only the test is left to do, without it everything."""
+    run_dir = shutil.copytree(completed, tmp_path / "run")
+    (run_dir / CONFUSION_FILE).unlink()
+    for name in lost:
+        (run_dir / CHECKPOINTS / name).unlink()
+    record = Record.read(run_dir)
+    record.status, record.metrics, record.best_epoch = "running", {}, None
+    record.write(run_dir)
+    again = execute(run_dir)
+    before = Record.read(completed)
+    assert (again.status, again.metrics, again.best_epoch) == ("completed", before.metrics, before.best_epoch)
+    assert timeless_rows(run_dir) == timeless_rows(completed)
+    assert (run_dir / CONFUSION_FILE).read_text() == (completed / CONFUSION_FILE).read_text()
+
+
+class Stopper(Silent):
+    """Asks for the end at a given step."""
+
+    def __init__(self, at: tuple[int, int], number: signal.Signals) -> None:
+        self.at = at
+        self.number = number
+
+    def on_step(self, epoch: int, step: int, steps: int) -> None:
+        if (epoch, step) == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_interrupts_and_the_run_goes_on_exactly(
+    tmp_path: Path, completed: Path, number: signal.Signals, status: int
+) -> None:
+    run_dir = new_run(tmp_path / "run", "trainer.max_epochs=4", "seed=5")
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(Interrupted) as stop:
+            execute(run_dir, Stopper((2, 3), number))
+    finally:
+        after = {one: signal.getsignal(one) for one in handlers}
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+    assert stop.value.status == status
+    assert after == handlers, "the process's own handlers are back"
+    record = Record.read(run_dir)
+    assert (record.status, record.epochs, record.error) == ("interrupted", 1, None)
+    assert record.finished_at is not None and record.fit_seconds > 0
+    assert execute(run_dir).status == "completed"
+    assert_same_bits(weights(run_dir), weights(completed))
+    assert timeless_rows(run_dir) == timeless_rows(completed)
+
+
+def test_the_observer_hears_every_step_and_epoch(tmp_path: Path) -> None:
+    heard: list[Any] = []
+
+    class Listener(Silent):
+        def on_start(self, facts: dict[str, Any]) -> None:
+            heard.append({key: facts[key] for key in ("train", "val", "test", "classes", "shape", "steps_per_epoch")})
+
+        def on_step(self, epoch: int, step: int, steps: int) -> None:
+            heard.append((epoch, step, steps))
+
+        def on_epoch(self, row: dict[str, float], best: bool) -> None:
+            heard.append((row["epoch"], best))
+
+    execute(new_run(tmp_path / "run", "logger=none"), Listener())
+    facts = {"train": 80, "val": 20, "test": 40, "classes": 10, "shape": (3, 8, 8), "steps_per_epoch": 4}
+    assert heard[0] == facts
+    assert heard[1:6] == [(1, 1, 4), (1, 2, 4), (1, 3, 4), (1, 4, 4), (1, True)]
+    assert len(heard) == 11
+
+
+def test_seeds_give_different_weights_and_the_split_stays(tmp_path: Path, completed: Path) -> None:
+    other = execute(new_run(tmp_path / "run", "trainer.max_epochs=4", "seed=6"))
+    assert other.data_digest == Record.read(completed).data_digest
+    assert not torch.equal(
+        weights(tmp_path / "run")["net.classifier.weight"], weights(completed)["net.classifier.weight"]
+    )
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises((RequestError, FileNotFoundError)):
+        execute(tmp_path)
+    error = RequestError(Problem("data.root", "x", "is not there"))
+    assert describe(error)["message"] == "data.root=x: is not there"
+    assert callable(start_facts)
