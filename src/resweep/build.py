@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -36,10 +37,7 @@ def component(key: str, section: Config) -> Callable[..., Any]:
         RequestError: the target cannot be imported or does not take one of the arguments.
     """
     name = section["_target_"]
-    try:
-        target = hydra.utils.get_object(name)
-    except (ImportError, ValueError) as error:
-        raise RequestError(Problem(f"{key}._target_", name, f"cannot be imported: {_last_line(error)}")) from error
+    target = _located(f"{key}._target_", name)
     arguments = {argument: value for argument, value in section.items() if argument not in OWN_KEYS}
     taken = _keyword_names(target)
     problems = [
@@ -51,6 +49,20 @@ def component(key: str, section: Config) -> Callable[..., Any]:
     if problems:
         raise RequestError(problems)
     return functools.partial(target, **arguments)
+
+
+def _located(key: str, name: str) -> Any:
+    log = logging.getLogger("hydra.utils")
+    log.disabled = True  # it prints what is raised as well
+    try:
+        return hydra.utils.get_object(name)
+    except (ImportError, ValueError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise RequestError(Problem(key, name, f"cannot be imported: {_last_line(cause)}")) from error
+    finally:
+        log.disabled = False
 
 
 def _keyword_names(target: Any) -> list[str] | None:

@@ -15,11 +15,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from resweep.record import BEST, CHECKPOINTS, LAST, METRICS_FILE, write_atomic
+from resweep.record import BEST, CHECKPOINTS, COLUMNS, LAST, METRICS_FILE, write_atomic
 
-COLUMNS = (
-    "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "seconds", "images_per_second",
-)  # fmt: skip
 HEARTBEAT_SECONDS = 60.0
 
 

@@ -6,6 +6,7 @@ complete line per event, ``off`` writes nothing; which one is decided by the str
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -113,9 +114,11 @@ def duration(seconds: float | None) -> str:
     """
     if seconds is None:
         return "-"
-    if seconds < 59.95:
+    if seconds < 9.95:
         return f"{seconds:.1f}s"
     whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
@@ -146,7 +149,9 @@ def value(text: Any) -> str:
         return "null"
     if isinstance(text, bool):
         return str(text).lower()
-    return f"{text:g}" if isinstance(text, float) else str(text)
+    if isinstance(text, float):
+        return f"{text:g}" if float(f"{text:g}") == text else repr(text)
+    return json.dumps(text) if isinstance(text, (list, dict)) else str(text)
 
 
 def relative(path: str | os.PathLike[str]) -> str:

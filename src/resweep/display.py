@@ -60,9 +60,7 @@ class RunDisplay:
         """Move the bar, or write a heartbeat in an epoch longer than a minute."""
         if self.live is not None:
             done, left = int(24 * step / steps), self._left() or "?"
-            self.live.update(
-                Text(f"{epoch:>6}  {'━' * done}{'─' * (24 - done)}  {step}/{steps}   all {left} left")
-            )
+            self.live.update(Text(f"{epoch:>6}  {'━' * done}{'─' * (24 - done)}  {step}/{steps}   all {left} left"))
         elif time.monotonic() - self.beat > HEARTBEAT_SECONDS:
             self.beat = time.monotonic()
             self.output.event("step", epoch=f"{epoch}/{self.epochs}", step=f"{step}/{steps}", left=self._left())
@@ -186,16 +184,18 @@ class SweepDisplay:
         if self.seconds:
             spent = time.monotonic() - self.begin
             left = duration(spent / len(self.seconds) * (waiting + len(self.started) / 2))
-        best = max((r.metrics.get("val/accuracy") or 0.0 for r in self.records.values()), default=0.0)
+        scores = [r.metrics.get("val/accuracy") for r in self.records.values()]
+        best = max((score for score in scores if score is not None), default=None)
         elapsed = duration(time.monotonic() - self.begin)
-        return counts | {"waiting": waiting, "elapsed": elapsed, "left": left, "best": f"{best:.4f}"}
+        shown = None if best is None else f"{best:.4f}"
+        return counts | {"waiting": waiting, "elapsed": elapsed, "left": left, "best": shown}
 
     def _table(self) -> Group:
         counts = self._counts()
         head = (
             f" {counts['done']} done   {counts['running']} running   {counts['failed']} failed   "
             f"{counts['waiting']} waiting     elapsed {counts['elapsed']}   left about {counts['left'] or '?'}"
-            f"    best val acc {counts['best']}"
+            f"    best val acc {counts['best'] or '-'}"
         )
         axes = list(dict.fromkeys(key for record in self.records.values() for key in record.swept))
         table = Table(box=None, pad_edge=False, header_style="dim")

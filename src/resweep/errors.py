@@ -71,11 +71,13 @@ def nearest_name(name: str, allowed: Iterable[str]) -> str | None:
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str | None:
-    """Return the dotted key closest to a misspelt one: among its own section's where that exists.
+    """Return the dotted key closest to a misspelt one: of its own section where that exists, else of all.
 
     Example:
         >>> nearest_key("data.bach_size", ["data.batch_size", "data.root", "seed"])
         'data.batch_size'
+        >>> nearest_key("max_epoch", ["trainer.max_epochs", "seed"])
+        'trainer.max_epochs'
         >>> nearest_key("data.foo", ["data.batch_size", "data.root", "seed"]) is None
         True
     """
@@ -83,6 +85,8 @@ def nearest_key(key: str, known: Iterable[str]) -> str | None:
     section, _, last = key.rpartition(".")
     lasts = [name[len(section) + 1 :] for name in names if section and name.startswith(f"{section}.")]
     if not lasts:
-        return nearest_name(key, [*sorted({name.split(".", 1)[0] for name in names}), *names])
+        close = nearest_name(key, [*sorted({name.split(".", 1)[0] for name in names}), *names])
+        by_last = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
+        return close or by_last.get(nearest_name(last, by_last) or "")
     close = nearest_name(last, [name for name in lasts if not name.startswith("_")])
     return None if close is None else f"{section}.{close}"

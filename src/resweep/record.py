@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ CONFUSION_FILE = "confusion.csv"
 CHECKPOINTS = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
+COLUMNS = (  # of metrics.csv
+    "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "seconds", "images_per_second",
+)  # fmt: skip
 
 FINISHED = frozenset({"completed", "diverged", "pruned"})
 STATES = FINISHED | {"pending", "running", "failed", "lost", "interrupted"}
@@ -65,6 +68,37 @@ def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def parse_record(text: bytes) -> dict[str, Any]:
+    """Return the fields of a ``run.json``, each of the right kind; unknown ones are left out.
+
+    Raises:
+        ValueError: the text is not JSON, or a field has the wrong kind; the message names it.
+    """
+    content = json.loads(text.decode("utf-8"), parse_constant=lambda _: None)
+    if not isinstance(content, dict):
+        raise ValueError("not an object")
+    given = {key: content[key] for key in _KINDS if content.get(key) is not None}
+    for key, value in given.items():
+        if not isinstance(value, _KINDS[key]) or (isinstance(value, bool) and bool not in _KINDS[key]):
+            raise ValueError(f"{key} has the wrong type")
+    for key, value in given.get("metrics", {}).items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ValueError(f"metric {key} is not a number")
+    for key in ("id", "status"):
+        if key not in given:
+            raise ValueError(f"{key} is missing")
+    return given
+
+
+_NUMBER = (int, float)
+_KINDS: dict[str, tuple[type, ...]] = {
+    "id": (str,), "label": (str,), "seed": (int,), "config_digest": (str,), "overrides": (list,), "swept": (dict,),
+    "status": (str,), "error": (dict,), "attempts": (int,), "metrics": (dict,), "best_epoch": (int,), "epochs": (int,),
+    "parameters": (int,), "fit_seconds": _NUMBER, "images_per_second": _NUMBER, "peak_memory_bytes": _NUMBER,
+    "environment": (dict,), "data_digest": (str,), "started_at": (str,), "finished_at": (str,),
+}  # fmt: skip
+
+
 @dataclass
 class Record:
     """What is known about one run; field by field the content of ``run.json`` (see the design).
@@ -83,9 +117,9 @@ class Record:
     """
 
     id: str
-    label: str
-    seed: int
-    config_digest: str
+    label: str = ""
+    seed: int | None = None
+    config_digest: str | None = None
     overrides: list[str] = field(default_factory=list)
     swept: dict[str, Any] = field(default_factory=dict)
     status: str = "pending"
@@ -112,12 +146,11 @@ class Record:
             ValueError: the file is damaged; the message names it.
         """
         path = run_dir / RUN_FILE
+        text = path.read_bytes()
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = {item.name for item in fields(cls)}
-            return cls(**{key: value for key, value in content.items() if key in known})
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+            return cls(**parse_record(text))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
 
     def write(self, run_dir: Path) -> None:
         """Replace the run's ``run.json`` atomically.
@@ -127,6 +160,6 @@ class Record:
         """
         if self.status not in STATES:
             raise ValueError(f"status {self.status!r} is not one of {', '.join(sorted(STATES))}")
-        content = asdict(self)
+        content = {key: value for key, value in asdict(self).items() if key in _KINDS}
         content["metrics"] = finite(self.metrics)
         write_atomic(run_dir / RUN_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")

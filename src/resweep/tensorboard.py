@@ -86,16 +86,16 @@ def confusion_picture(matrix: Tensor, classes: tuple[str, ...]) -> np.ndarray:
     font = ImageFont.load_default(12)
     names = [name if len(name) <= 14 else f"{name[:13]}\u2026" for name in classes] if cell >= 14 else [""] * count
     left = 24 + max(round(font.getlength(name)) for name in names)
+    colours = np.rint(255 + share[..., None] * (np.array((8, 48, 107)) - 255)).astype(np.uint8)
+    squares = colours.repeat(cell, 0).repeat(cell, 1)
+    squares[cell - 1 :: cell] = squares[:, cell - 1 :: cell] = 255  # a white line between two squares
     picture = Image.new("RGB", (left + count * cell + 8, count * cell + left + 24), "white")
+    picture.paste(Image.fromarray(squares), (left, 24))
     draw = ImageDraw.Draw(picture)
     draw.text((left, 4), "test split: rows true class, columns predicted", "black", font)
-    for row, column in np.ndindex(count, count):
-        x, y, part = left + column * cell, 24 + row * cell, share[row, column]
-        colour = tuple(round(255 + part * (dark - 255)) for dark in (8, 48, 107))
-        draw.rectangle((x, y, x + cell - 2, y + cell - 2), colour)
-        if counts[row, column] and cell >= 24:
-            ink = "white" if part > 0.5 else "black"
-            draw.text((x + cell / 2 - 1, y + cell / 2 - 1), str(counts[row, column]), ink, font, anchor="mm")
+    for row, column in np.argwhere(counts) if cell >= 24 else ():
+        place = (left + (column + 0.5) * cell - 1, 24 + (row + 0.5) * cell - 1)
+        draw.text(place, str(counts[row, column]), "white" if share[row, column] > 0.5 else "black", font, anchor="mm")
     for index, name in enumerate(names):
         draw.text((left - 6, 24 + (index + 0.5) * cell), name, "black", font, anchor="rm")
         _draw_upwards(picture, name, (round(left + (index + 0.5) * cell), 28 + count * cell), font)

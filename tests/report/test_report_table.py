@@ -5,17 +5,17 @@ import os
 
 import pytest
 
+from resweep.console import duration
+from resweep.record import write_atomic
 from resweep.report.load import load_sweep
 from resweep.report.table import (
     answer,
-    duration_text,
     ranking,
     results_rows,
     run_command,
     settings_table,
     sweep_command,
     value_text,
-    write_atomically,
     write_results_csv,
 )
 
@@ -149,14 +149,15 @@ def test_the_commands_are_quoted_and_complete(known):
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    target = write_atomically(tmp_path / "a.csv", "old\n")
+    target = tmp_path / "a.csv"
+    write_atomic(target, "old\n")
 
     def refuse(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="disk full"):
-        write_atomically(target, "new\n")
+        write_atomic(target, "new\n")
     assert target.read_text() == "old\n"
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
@@ -170,7 +171,7 @@ def test_texts_of_values_and_durations():
         "false",
         "[1, 2]",
     ]
-    assert [duration_text(value) for value in (None, 0, 9.94, 9.96, 59.6, 362, 4920)] == [
+    assert [duration(value) for value in (None, 0, 9.94, 9.96, 59.6, 362, 4920)] == [
         "-",
         "0.0s",
         "9.9s",

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from resweep.console import duration
 from resweep.errors import Problem, RequestError
 from resweep.report.load import Sweep, load_sweep
 from resweep.report.stats import MIN_SEEDS, Difference
@@ -21,7 +22,6 @@ from resweep.report.table import (
     answer,
     counts_text,
     csv_text,
-    duration_text,
     ranking,
     results_rows,
     summary_text,
@@ -190,7 +190,7 @@ def _cells(
         n = len(row.completed)
         line = [*(value_text(row.values.get(key)) for key in names), str(n), summary_text(row.val, plus_minus, n)]
         line += [summary_text(row.test, plus_minus, n)] if shown is not None else []
-        line += ["best" if row.best else _difference_text(row.difference), duration_text(row.fit_seconds)]
+        line += ["best" if row.best else _difference_text(row.difference), duration(row.fit_seconds)]
         cells.append(line + ([counts_text(row.not_completed) or "-"] if incomplete else []))
     return columns + (["not completed"] if incomplete else []), cells
 

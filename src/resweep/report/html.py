@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from resweep.console import duration
+from resweep.record import write_atomic
 from resweep.report import plots
 from resweep.report.load import Confusion, RunRecord, Sweep, load_confusion
 from resweep.report.stats import MIN_SEEDS, Difference, Summary
@@ -25,13 +27,11 @@ from resweep.report.table import (
     SettingRow,
     answer,
     counts_text,
-    duration_text,
     ranking,
     run_command,
     summary_text,
     sweep_command,
     value_text,
-    write_atomically,
 )
 
 MATRIX_CLASSES = 20
@@ -48,7 +48,8 @@ def write_report(sweep: Sweep, path: str | os.PathLike[str]) -> Path:
     Returns:
         The path.
     """
-    return write_atomically(path, report_html(sweep))
+    write_atomic(Path(path), report_html(sweep))
+    return Path(path)
 
 
 def report_html(sweep: Sweep) -> str:
@@ -98,7 +99,7 @@ def _head(table: Ranking) -> str:
             tiles.append((f"{best.test.mean:.4f}", f"{table.shown}, same setting", ""))
     seconds = [run.fit_seconds for run in sweep.runs if run.fit_seconds is not None]
     if seconds:
-        tiles.append((duration_text(sum(seconds)), "training time, all runs", ""))
+        tiles.append((duration(sum(seconds)), "training time, all runs", ""))
     items = "".join(
         f'<li class="{kind}"><b>{escape(text)}</b><span>{escape(what)}</span></li>' for text, what, kind in tiles
     )
@@ -144,7 +145,7 @@ def _result_cells(table: Ranking, row: SettingRow) -> list[str]:
     mean = None if row.difference is None else row.difference.mean
     cells.append(_number("-" if mean is None else f"{mean:+.4f}", mean, _interval(row.difference)))
     verdict = "best" if row.best else "-" if row.difference is None else row.difference.verdict
-    return [*cells, _cell(verdict), _number(duration_text(row.fit_seconds), row.fit_seconds)]
+    return [*cells, _cell(verdict), _number(duration(row.fit_seconds), row.fit_seconds)]
 
 
 def _failures(table: Ranking) -> str:
@@ -274,7 +275,7 @@ def _all_runs(table: Ranking) -> str:
         cells.append(_number(value_text(run.seed), run.seed))
         cells += [_optional(run.metrics.get(metric), "{:.4f}") for metric in metrics]
         cells += [_optional(run.best_epoch, "{}"), _optional(run.epochs, "{}")]
-        cells += [_number(duration_text(run.fit_seconds), run.fit_seconds), _optional(run.images_per_second, "{:,.0f}")]
+        cells += [_number(duration(run.fit_seconds), run.fit_seconds), _optional(run.images_per_second, "{:,.0f}")]
         command = f'<td><code class="command">{escape(run_command(sweep, run))}</code></td>'
         rows.append(_row([*cells, command, f"<td>{_link(run.folder + '/', run.folder)}</td>"]))
     heads = heads if rows else []

@@ -6,80 +6,29 @@ Files that are damaged are named in :attr:`Sweep.damaged` and the rest is still 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resweep.errors import Problem, RequestError, nearest_name
+from resweep.record import COLUMNS, RUN_FILE, Record, parse_record
 
 if TYPE_CHECKING:
     import pandas
 
-CURVE_COLUMNS = (
-    "epoch",
-    "train/loss",
-    "train/accuracy",
-    "val/loss",
-    "val/accuracy",
-    "lr",
-    "seconds",
-    "images_per_second",
-)
 
-
-@dataclass(frozen=True)
-class RunRecord:
-    """One run as its ``run.json`` tells it; a fact that was not recorded is None.
+@dataclass(kw_only=True)
+class RunRecord(Record):
+    """One run as its ``run.json`` tells it, and where it lies.
 
     Args:
         dir: the run's folder.
-        id: short digest of the resolved config, the same everywhere.
-        status: pending, running, completed, failed, diverged, pruned, lost or interrupted.
-        label: the swept values as a readable name.
-        error: ``type``, ``message`` and perhaps ``epoch`` and ``where`` of what went wrong.
-        attempts: how often the run was started.
-        seed: the run's seed; 0 is a seed.
-        overrides: the swept overrides of this run, in Hydra's grammar.
-        swept: the same as values by dotted key.
-        config_digest: digest of the resolved config.
-        metrics: flat metrics such as ``val/accuracy``; a value that was not finite is None.
-        best_epoch: the epoch whose checkpoint was tested, counted from 1.
-        epochs: finished epochs.
-        parameters: trainable and fixed parameters of the net.
-        fit_seconds: wall seconds of training and validation.
-        images_per_second: training images per wall second.
-        peak_memory_bytes: highest memory in use, bytes.
-        environment: python, platform, processor, accelerator, packages and git state.
-        data_digest: digest of the data that was read.
-        started_at: ISO 8601, UTC.
-        finished_at: ISO 8601, UTC.
     """
 
     dir: Path
-    id: str
-    status: str
-    label: str = ""
-    error: dict[str, Any] | None = None
-    attempts: int | None = None
-    seed: int | None = None
-    overrides: list[str] = field(default_factory=list)
-    swept: dict[str, Any] = field(default_factory=dict)
-    config_digest: str | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    best_epoch: int | None = None
-    epochs: int | None = None
-    parameters: int | None = None
-    fit_seconds: float | None = None
-    images_per_second: float | None = None
-    peak_memory_bytes: int | None = None
-    environment: dict[str, Any] = field(default_factory=dict)
-    data_digest: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
 
     @property
     def folder(self) -> str:
@@ -199,7 +148,7 @@ def load_curves(run: RunRecord) -> pandas.DataFrame:
         text = ""
     whole = text[: text.rfind("\n") + 1]
     rows = list(csv.reader(whole.splitlines()))
-    header = rows[0] if rows and "epoch" in rows[0] else list(CURVE_COLUMNS)
+    header = rows[0] if rows and "epoch" in rows[0] else list(COLUMNS)
     frame = pandas.DataFrame([row for row in rows[1:] if len(row) == len(header)], columns=header)
     frame = frame.apply(pandas.to_numeric, errors="coerce").astype(float)
     frame = frame.replace([math.inf, -math.inf], math.nan).dropna(subset=["epoch"])
@@ -254,39 +203,14 @@ def _run_folders(folder: Path, request: dict[str, Any]) -> list[Path]:
 
 def _read_run(folder: Path, damaged: list[str]) -> RunRecord | None:
     try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"), parse_constant=lambda _: None)
-        return _to_record(folder, record)
+        given = parse_record((folder / RUN_FILE).read_bytes())
     except (OSError, ValueError) as error:
-        damaged.append(f"{folder.resolve().name}: run.json is damaged ({_first_line(error)})")
+        damaged.append(f"{folder.resolve().name}: {RUN_FILE} is damaged ({_first_line(error)})")
         return None
-
-
-def _to_record(folder: Path, record: Any) -> RunRecord:
-    if not isinstance(record, dict):
-        raise ValueError("not an object")
-    if not isinstance(record.get("status"), str) or not isinstance(record.get("id"), str):
-        raise ValueError("id or status is missing")
-    known = {item.name for item in fields(RunRecord)} - {"dir"}
-    given = {key: value for key, value in record.items() if key in known and value is not None}
-    for key, kind in (("metrics", dict), ("swept", dict), ("environment", dict), ("error", dict), ("overrides", list)):
-        if not isinstance(given.get(key, kind()), kind):
-            raise ValueError(f"{key} has the wrong type")
-    for key in ("seed", "best_epoch", "epochs", "parameters", "fit_seconds", "images_per_second", "peak_memory_bytes"):
-        if not isinstance(given.get(key, 0), (int, float)):
-            raise ValueError(f"{key} is not a number")
-    given["metrics"] = {str(key): _number(value, str(key)) for key, value in given.get("metrics", {}).items()}
     if not given.get("swept"):
         pairs = [str(text).lstrip("+").partition("=") for text in given.get("overrides", ())]
         given["swept"] = {key: value for key, separator, value in pairs if separator}
     return RunRecord(dir=folder, **given)
-
-
-def _number(value: Any, key: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"metric {key} is not a number")
-    return float(value) if math.isfinite(value) else None
 
 
 def _not_a_sweep(path: str | os.PathLike[str], message: str) -> Problem:

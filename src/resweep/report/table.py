@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resweep import console
+from resweep.record import write_atomic
 from resweep.report.load import RunRecord, Sweep
 from resweep.report.stats import (
     MIN_SEEDS,
@@ -183,7 +185,8 @@ def write_results_csv(sweep: Sweep, path: str | os.PathLike[str]) -> Path:
     """Write :func:`results_rows` as a CSV file, replaced in one step; None becomes an empty cell."""
     rows = results_rows(sweep)
     columns = list(rows[0]) if rows else ["id", "folder", "status", "seed", *RUN_COLUMNS, "error"]
-    return write_atomically(path, csv_text(columns, [row.values() for row in rows]))
+    write_atomic(Path(path), csv_text(columns, [row.values() for row in rows]))
+    return Path(path)
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -194,18 +197,6 @@ def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     for row in rows:
         writer.writerow([json.dumps(cell) if isinstance(cell, (list, dict)) else cell for cell in row])
     return out.getvalue()
-
-
-def write_atomically(path: str | os.PathLike[str], text: str) -> Path:
-    """Replace a file by a text in UTF-8; a reader sees the old content or the new one, never a part."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
 
 
 def run_command(sweep: Sweep, run: RunRecord) -> str:
@@ -242,19 +233,8 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def value_text(value: Any) -> str:
-    """Return a config value as it is written in an override; None, absent, as ``-``.
-
-    Example:
-        >>> [value_text(value) for value in (0.30, 1e-4, 0, True, None, "sgd")]
-        ['0.3', '0.0001', '0', 'true', '-', 'sgd']
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+    """Return a config value as it is written in an override; None, absent, as ``-``."""
+    return "-" if value is None else console.value(value)
 
 
 def summary_text(summary: Summary, plus_minus: str = "±", expected: int | None = None) -> str:
@@ -273,20 +253,6 @@ def summary_text(summary: Summary, plus_minus: str = "±", expected: int | None 
     elif summary.n > 1:
         text += f" {summary.smallest:.4f}..{summary.largest:.4f}"
     return text if expected in (None, summary.n) else f"{text} (n={summary.n})"
-
-
-def duration_text(seconds: float | None) -> str:
-    """Return a duration such as ``9.4s``, ``42s``, ``6m02s`` or ``1h22m``; ``-`` for None."""
-    if seconds is None:
-        return "-"
-    if seconds < 9.95:
-        return f"{seconds:.1f}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from resweep import __version__
-from resweep.config import write_frozen
+from resweep.config import dump_yaml, load_yaml, write_frozen
 from resweep.errors import Problem, RequestError
 from resweep.record import Record, utc_now
 from resweep.sweep.plan import Plan, PlannedRun
@@ -98,8 +98,7 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
                 folder.mkdir(parents=True)
                 write_frozen(run.config, folder)
                 new_record(run).write(folder)
-            text = yaml.safe_dump(request(plan, sweep_dir.name), sort_keys=False, allow_unicode=True)
-            (temporary / SWEEP_FILE).write_text(text, encoding="utf-8")
+            (temporary / SWEEP_FILE).write_text(dump_yaml(request(plan, sweep_dir.name)), encoding="utf-8")
             os.replace(temporary, sweep_dir)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -132,7 +131,7 @@ def read_request(sweep_dir: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"is not a sweep: it has no {SWEEP_FILE}"))
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"{SWEEP_FILE} is damaged: {error}")) from error
 

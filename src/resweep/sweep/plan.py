@@ -21,7 +21,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from resweep.config import AXES, ID_LENGTH, compose, digest, flatten, freeze
+from resweep.config import AXES, ID_LENGTH, Freezer, compose, digest, flatten
 from resweep.errors import Problem, RequestError, nearest_key, nearest_name
 from resweep.schema import RULES, check, not_a_key
 
@@ -221,11 +221,13 @@ def _apply_values(
     swept_values = [override for override in values if override.is_sweep_override()]
     for override in fixed:
         problems.extend(_set_value(composed, *_settings(override)[0]))
+    freezer = Freezer(composed)
+    changed = [override.key_or_group for override in swept_values]
     for combination in itertools.product(*(_settings(override) for override in swept_values)):
         for setting in combination:
             problems.extend(_set_value(composed, *setting))
         try:
-            frozen = freeze(composed)
+            frozen = freezer.freeze(changed)
         except RequestError as error:
             problems.extend(error.problems)
             continue
