@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.config_loader import ConfigLoader
 from PIL import Image
 
 from resweep.config import config_loader
@@ -19,15 +20,17 @@ from resweep.sweep.plan import Plan, make_plan
 Planner = Callable[..., Plan]
 
 
+@pytest.fixture(scope="session")
+def loader() -> ConfigLoader:
+    """Hydra's loader for the shipped configs; it goes on working when its Hydra is closed."""
+    with config_loader() as made:
+        return made
+
+
 @pytest.fixture
-def plan() -> Planner:
-    """Plans the overrides it is given, with further config folders as ``config_dirs``."""
-
-    def planned(*overrides: str, config_dirs: tuple[str, ...] = ()) -> Plan:
-        with config_loader(config_dirs) as loader:
-            return make_plan(loader, list(overrides))
-
-    return planned
+def plan(loader: ConfigLoader) -> Planner:
+    """Plans the overrides it is given."""
+    return lambda *overrides: make_plan(loader, list(overrides))
 
 
 @pytest.fixture
@@ -49,15 +52,21 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     folder.mkdir()
 
     def run(code: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code, *words],
-            cwd=folder,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        out, err = tmp_path / "stdout", tmp_path / "stderr"  # files: a pipe would be held open by a fork server
+        with out.open("w") as stdout, err.open("w") as stderr:
+            done = subprocess.run(
+                [sys.executable, "-c", code, *words],
+                cwd=folder,
+                env={**os.environ, **variables},
+                stdout=stdout,
+                stderr=stderr,
+                timeout=120,
+                check=False,
+            )
+        done.stdout, done.stderr = out.read_text(), err.read_text()
+        out.unlink()
+        err.unlink()
+        return done
 
     return run
 

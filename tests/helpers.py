@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Faulty(CifarResNet):
     """A ResNet that trains like one until a given call, then does what ``fault`` says.
 
     Args:
-        fault: ``none``, ``raise``, ``exit``, ``segfault``, ``kill`` or ``exhaust`` (an error with a cause).
+        fault: ``none``, ``raise``, ``exhaust`` (an error with a cause), ``diverge``, ``exit``, ``segfault``, ``kill``.
         after: training batches that still go well.
         slow_while: while this file exists, every training batch takes 0.05 s longer.
     """
@@ -53,8 +54,10 @@ class Faulty(CifarResNet):
             self.calls += 1
             if self.slow_while is not None and os.path.exists(self.slow_while):
                 time.sleep(0.05)
-            if self.fault != "none" and self.calls > self.after:
+            if self.fault not in ("none", "diverge") and self.calls > self.after:
                 fail(self.fault)
+            if self.fault == "diverge" and self.calls > self.after:
+                return super().forward(images) * float("nan")
         return super().forward(images)
 
 
@@ -124,12 +127,22 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
-def start_resweep(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    """Start the command line as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "resweep.cli", *words],
-        cwd=cwd, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+@contextmanager
+def started(*commands: tuple[list[str], Path]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start command lines, each in a working folder, as processes of their own; none outlives the block."""
+    with ExitStack() as stack:
+        processes = []
+        for words, cwd in commands:
+            cwd.mkdir(parents=True, exist_ok=True)
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "resweep.cli", *words], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                )
+            )  # fmt: skip
+            stack.callback(process.kill)
+            processes.append(process)
+        yield processes
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:

@@ -104,7 +104,8 @@ class FakeTrainer:
         self.epoch = 0
         self.written: list[int] = []
 
-    def save_checkpoint(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path, weights_only: bool) -> None:
+        assert weights_only is False
         path.parent.mkdir(exist_ok=True)
         beside = path.with_suffix(".new")
         beside.write_text(str(self.epoch))
@@ -138,7 +139,13 @@ def test_best_is_replaced_by_a_better_one(tmp_path: Path) -> None:
 
 
 def test_last_is_written_seldom_but_for_the_best_and_the_final_epoch(tmp_path: Path) -> None:
-    assert carry_on(tmp_path, [0.5, 0.1, 0.1, 0.1, 0.6, 0.1, 0.1], 3, FakeTrainer(max_epochs=7)).written == [1, 3, 5, 6, 7]
+    assert carry_on(tmp_path, [0.5, 0.1, 0.1, 0.1, 0.6, 0.1, 0.1], 3, FakeTrainer(max_epochs=7)).written == [
+        1,
+        3,
+        5,
+        6,
+        7,
+    ]
     assert kept(tmp_path) == {BEST: "5", LAST: "7"}
 
 

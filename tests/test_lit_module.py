@@ -56,9 +56,10 @@ def lit(net: nn.Module, optimizer: Callable = lambda groups: torch.optim.SGD(gro
 def fit(module: LitClassifier, data: list[Batch], folder: Path, epochs: int = 1, **settings: Any) -> None:
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, **settings,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        default_root_dir=folder, **settings,
     )  # fmt: skip
-    trainer.fit(module, train_dataloaders=Loader(data))
+    trainer.fit(module, Loader(data), Loader(batches(1)))
 
 
 class Loader:
@@ -135,7 +136,9 @@ class Dropped(nn.Module):
         self.masks: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        self.masks.append(F.dropout(torch.ones(64), 0.5))
+        mask = F.dropout(torch.ones(64), 0.5)
+        if self.training:
+            self.masks.append(mask)
         torch.rand(self.further)
         return self.classifier(images.flatten(1))
 

@@ -97,7 +97,9 @@ def test_tensorboard_serves_what_the_readme_says(place):
                 runs = json.load(answer)
             time.sleep(0.2)
         assert len(runs) == 36
-        assert all(re.fullmatch(r"optimizer=\w+,dropout=[\d.]+,weight_decay=[\d.]+,seed=\d-[0-9a-f]{5}", r) for r in runs)
+        assert all(
+            re.fullmatch(r"optimizer=\w+,dropout=[\d.]+,weight_decay=[\d.]+,seed=\d-[0-9a-f]{5}", r) for r in runs
+        )
     finally:
         server.terminate()
         server.wait()

@@ -31,12 +31,13 @@ from resweep.callbacks import COLUMNS, Silent, read_rows
 from resweep.cli import main
 from resweep.errors import Problem, RequestError
 from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
-from resweep.train import Interrupted, describe, execute, start_facts
+from resweep.train import Interrupted, describe, execute
 
-KEYS = set(
-    "id label status error attempts seed overrides swept config_digest metrics best_epoch epochs parameters "
-    "fit_seconds images_per_second peak_memory_bytes environment data_digest started_at finished_at".split()  # noqa: SIM905
-)
+KEYS = {
+    "id", "label", "status", "error", "attempts", "seed", "overrides", "swept", "config_digest", "metrics",
+    "best_epoch", "epochs", "parameters", "fit_seconds", "images_per_second", "peak_memory_bytes", "environment",
+    "data_digest", "started_at", "finished_at",
+}  # fmt: skip
 METRICS = {"val/loss", "val/accuracy"} | {
     f"test/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1", "ece", "top5")
 }
@@ -66,7 +67,8 @@ def test_the_record_of_a_completed_run(completed: Path) -> None:
     assert found["config_digest"].startswith(found["id"])
     assert 0 < found["fit_seconds"] < 60 and found["images_per_second"] > 0
     assert found["peak_memory_bytes"] > 50e6  # torch alone is larger
-    assert found["environment"]["threads"] == 1 and found["environment"]["packages"]["torch"] == torch.__version__
+    assert found["environment"]["threads"] == 1
+    assert torch.__version__.startswith(found["environment"]["packages"]["torch"])
     times = [datetime.fromisoformat(found[key]) for key in ("started_at", "finished_at")]
     assert times[0] <= times[1] and all(time.utcoffset().total_seconds() == 0 for time in times)
 
@@ -350,4 +352,3 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         execute(tmp_path)
     error = RequestError(Problem("data.root", "x", "is not there"))
     assert describe(error)["message"] == "data.root=x: is not there"
-    assert callable(start_facts)

@@ -22,6 +22,13 @@ from resweep.errors import Problem, RequestError, nearest_name
 from resweep.lit_module import LitClassifier
 
 Config = Mapping[str, Any]
+# Arguments of Lightning's Trainer that would break what a record promises.
+OWN_TRAINER_ARGUMENTS = frozenset({
+    "barebones", "callbacks", "check_val_every_n_epoch", "default_root_dir", "enable_checkpointing",
+    "enable_model_summary", "enable_progress_bar", "fast_dev_run", "limit_test_batches", "limit_train_batches",
+    "limit_val_batches", "logger", "log_every_n_steps", "max_steps", "num_sanity_val_steps", "overfit_batches",
+    "reload_dataloaders_every_n_epochs", "use_distributed_sampler", "val_check_interval",
+})  # fmt: skip
 # Keys of a component that this package reads itself instead of passing them on.
 OWN_KEYS = ("_target_", "_partial_", "no_decay")
 
@@ -142,6 +149,10 @@ def build_lit_module(config: Config, net: nn.Module, data: ImageDataModule) -> L
 def build_trainer(config: Config, run_dir: Path | None, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
     """Build Lightning's Trainer; its bars and summaries are replaced by this package's own output."""
     given = dict(config["trainer"])
+    own = [name for name in given if name in OWN_TRAINER_ARGUMENTS]
+    if own:
+        message = "cannot be set: records, schedules and resuming rely on whole epochs with a validation after each"
+        raise RequestError(Problem(f"trainer.{name}", str(given[name]), message) for name in own)
     taken = _keyword_names(Trainer.__init__) or _keyword_names(inspect.unwrap(Trainer.__init__)) or []
     problems = [
         Problem(f"trainer.{name}", str(value), "Lightning's Trainer has no such argument",

@@ -217,7 +217,7 @@ class BestAndLast(Checkpoint):
         if not (best or final or row["epoch"] % self.every == 0):
             return
         last = self.folder / LAST
-        trainer.save_checkpoint(last)
+        trainer.save_checkpoint(last, weights_only=False)
         if best:
             self._last_is_best()
 

@@ -26,7 +26,7 @@ def describe(name: str | None, config_dirs: list[Path]) -> str:
     for folder in config_dirs:
         if not folder.is_dir():
             raise RequestError(Problem("--config-dir", str(folder), "is not a folder"))
-    groups = _groups([*config_dirs, shipped("conf")])
+    groups = _groups([shipped("conf"), *config_dirs])  # the first folder wins, as in Hydra's search path
     if name is None:
         return _all_groups(groups)
     group, _, choice = name.strip("/").partition("/")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resweep import __version__, console
-from resweep.errors import Problem, RequestError, nearest_name
+from resweep.errors import Problem, RequestError, Terminated, nearest_name
 
 HELP = """\
 resweep: honest, resumable sweeps for image classifiers
@@ -18,6 +18,7 @@ resweep: honest, resumable sweeps for image classifiers
   resweep train -m [OVERRIDES...]       a sweep               resweep train -m optimizer=sgd,adam seed=0,1,2
   resweep resume RUN_OR_SWEEP_DIR       finish what is missing; finished runs are never repeated
   resweep compare SWEEP_DIR...          tables on the terminal, results.csv, report.html
+  resweep status [SWEEP_DIR]            what is done, running, failed and why, waiting
   resweep evaluate RUN_DIR              measure a run's best checkpoint again
   resweep list [GROUP[/CHOICE]]         the choices of each config group
   resweep demo                          36 small runs on built-in digits, then compare
@@ -29,7 +30,7 @@ Everywhere: -q result only, -qq errors only, --progress auto|live|plain|off.
 exit status  0 all well   1 a run failed   2 the request is wrong, nothing was started   3 --check found a difference
              130, 143 interrupted, terminated: saved, go on with resweep resume
 """
-EXIT_FAILED, EXIT_REQUEST, EXIT_DIFFERENCE = 1, 2, 3
+EXIT_REQUEST, EXIT_DIFFERENCE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 130, 143
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     except RequestError as error:
         console.print_problems(error.problems, words)
         return EXIT_REQUEST
+    except (KeyboardInterrupt, Terminated) as stop:
+        code = EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+        print("stopped; what was finished is kept", file=sys.stderr)
+        return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         return 0
@@ -77,8 +82,7 @@ def demo(words: list[str], output: console.Output) -> int:
 def resume(words: list[str], output: console.Output) -> int:
     """Finish a run or a sweep."""
     folder = _parse("resume", words, ("folder", "a run's or a sweep's folder")).folder
-    from resweep.config import CONFIG_FILE
-    from resweep.sweep.ledger import SWEEP_FILE
+    from resweep.record import CONFIG_FILE, SWEEP_FILE
 
     if (folder / SWEEP_FILE).is_file():
         from resweep.sweep.launch import resume as resume_sweep
@@ -104,6 +108,19 @@ def compare(words: list[str], output: console.Output) -> int:
     from resweep.report.compare import compare as compare_sweeps
 
     output.result(compare_sweeps(folders, width=console.terminal_width(sys.stdout), **options))
+    return 0
+
+
+def status(words: list[str], output: console.Output) -> int:
+    """Show what is done, running, failed and why, waiting."""
+    parser = _parser("status")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, metavar="SWEEP_DIR", help="a sweep; without it, all below runs/"
+    )
+    parsed = parser.parse_args(words)
+    from resweep.status import status as status_text
+
+    output.result(status_text(parsed.folder))
     return 0
 
 
@@ -154,6 +171,7 @@ COMMANDS: dict[str, Callable[[list[str], console.Output], int]] = {
     "train": train,
     "resume": resume,
     "compare": compare,
+    "status": status,
     "evaluate": evaluate,
     "list": list_choices,
     "demo": demo,

@@ -64,7 +64,7 @@ def config_loader(config_dirs: tuple[str, ...] = ()) -> Iterator[ConfigLoader]:
         loader = GlobalHydra.instance().config_loader()
         search_path = loader.get_search_path()
         for folder in config_dirs:
-            search_path.append("command-line", f"file://{os.path.abspath(folder)}")
+            search_path.prepend("command-line", f"file://{os.path.abspath(folder)}", anchor="schema")  # which is last
         yield ConfigLoaderImpl(search_path) if config_dirs else loader  # a loader reads its search path once, when made
 
 
@@ -194,16 +194,17 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def is_machine_fact(key: str) -> bool:
+    """Return whether a dotted key says where and how something is carried out, never what is computed."""
+    return key in MACHINE_KEYS or key.startswith(_BELOW_MACHINE_KEYS)
+
+
 def digest(config: Mapping[str, Any]) -> str:
     """Return the hex digest (BLAKE2b, 16 bytes) of what a frozen config computes, machine facts left out.
 
     Two configs with the same digest train the same net on the same data with the same seed, wherever they run.
     """
-    kept = {
-        key: value
-        for key, value in flatten(config).items()
-        if key not in MACHINE_KEYS and not key.startswith(_BELOW_MACHINE_KEYS)
-    }
+    kept = {key: value for key, value in flatten(config).items() if not is_machine_fact(key)}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

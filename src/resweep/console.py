@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any, TextIO
 from resweep.errors import Problem, RequestError, nearest_name
 
 MODES = ("auto", "live", "plain", "off")
+CONTROL = r"[\x00-\x1f\x7f]+"  # characters that would break a line or colour it
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ class Output:
         if self.quiet < 2:
             print(text, flush=True)
 
-    def event(self, kind: str, **facts: Any) -> None:
+    def event(self, kind: str, /, **facts: Any) -> None:
         """Write one complete line with the time, the kind and ``key=value`` facts; only in plain mode."""
         if self.mode == "plain":
-            words = [f"{key}={shlex.quote(str(value))}" for key, value in facts.items() if value is not None]
+            given = {key: str(value) for key, value in facts.items() if value is not None}
+            words = [f"{key}={shlex.quote(re.sub(CONTROL, ' ', text))}" for key, text in given.items()]
             self.note(" ".join([time.strftime("%H:%M:%S"), f"{kind:<6}", *words]))
 
 

@@ -18,6 +18,7 @@ from resweep.record import FINISHED, LOG_FILE, METRICS_FILE, Record
 
 STATUS_SECONDS = 300.0
 SHOWN_RUNS = 12
+RESERVED = ("run", "id", "reason", "log", "val_acc", "test_acc", "secs")  # words of an event; axes named so stay whole
 
 
 class RunDisplay:
@@ -171,7 +172,10 @@ class SweepDisplay:
 
     def _names(self, run_dir: Path) -> dict[str, Any]:
         record = self.records[run_dir]
-        swept = {key.rsplit(".", 1)[-1]: value(given) for key, given in record.swept.items()}
+        lasts = Counter([*RESERVED, *(key.rsplit(".", 1)[-1] for key in record.swept)])
+        swept = {
+            key if lasts[last := key.rsplit(".", 1)[-1]] > 1 else last: value(v) for key, v in record.swept.items()
+        }
         return {"run": self._number(run_dir), "id": record.id, **swept}
 
     def _counts(self) -> dict[str, Any]:

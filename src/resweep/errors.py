@@ -48,6 +48,10 @@ class RequestError(Exception):
         return type(self), (self.problems,)
 
 
+class Terminated(BaseException):
+    """SIGTERM asked this process to stop; like KeyboardInterrupt, nothing but the outermost caller may catch it."""
+
+
 def nearest_name(name: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed name closest to a misspelt one, None when none is similar.
 

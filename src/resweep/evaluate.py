@@ -36,6 +36,10 @@ def evaluate(run_dir: Path) -> tuple[str, bool]:
         record = Record.read(run_dir)
     except (ValueError, FileNotFoundError) as error:
         raise RequestError(Problem("RUN_DIR", str(run_dir), str(error))) from error
+    if record.status != "completed":
+        raise RequestError(
+            Problem("RUN_DIR", str(run_dir), f"is {record.status}; only a completed run has a test result")
+        )
     torch.set_num_threads(config["threads"])
     prepare_imports(config)
     with log_to(run_dir):

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 RUN_FILE = "run.json"
+SWEEP_FILE = "sweep.yaml"
+LOCK_FILE = ".lock"
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.csv"
 LOG_FILE = "run.log"

@@ -96,7 +96,7 @@ def dot_plot(table: Ranking) -> Plot | None:
     def draw(axes: Axes) -> None:
         for index, row in enumerate(drawn):
             _dot_row(axes, index, row, metric)
-            label = f"{table.setting(row)}{'  (best on validation)' if row.best else ''}"
+            label = f"{cut(table.setting(row), 90)}{'  (best on validation)' if row.best else ''}"
             axes.annotate(label, (0, index - 0.24), xycoords=("axes fraction", "data"), fontsize=7, va="bottom")
         axes.set(ylim=(len(drawn) - 0.55, -0.95), yticks=[], xlabel=metric)
         axes.grid(axis="x")
@@ -240,7 +240,7 @@ def _effect_panel(table: Ranking, runs: list[RunRecord], key: str, split: str | 
                 if not split or value_text(run.swept.get(split)) == group:
                     found.setdefault(value_text(run.swept.get(key)), []).append(run.metrics[table.monitor])
             _effect_line(axes, index, {places[level]: found[level] for level in levels if level in found}, len(groups))
-        axes.set_xticks(list(places.values()), ticks)
+        axes.set_xticks(list(places.values()), [cut(tick, 24) for tick in ticks])
         _fit_ticks(axes, ticks)
         axes.set(xlabel=key + (" (log scale)" if log else ""), ylabel=table.monitor)
         axes.margins(x=0.12)
@@ -295,6 +295,12 @@ def _heat_panel(
 
     size = (3.5, 1.1 + 0.36 * len(decay))
     return _render(name, size, draw, f"mean {table.monitor} by learning rate and weight decay {title}")
+
+
+def cut(text: str, length: int) -> str:
+    """Return a text of at most a number of characters; the middle of a longer one gives way to an ellipsis."""
+    half = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:half]}\u2026{text[-half:]}"
 
 
 def _fit_ticks(axes: Axes, labels: list[str]) -> None:

@@ -15,17 +15,13 @@ from hydra.core.config_loader import ConfigLoader
 from resweep import console
 from resweep.config import read_frozen
 from resweep.console import Output
-from resweep.errors import Problem, RequestError
+from resweep.errors import Problem, RequestError, Terminated
 from resweep.record import FINISHED, Record
 from resweep.sweep.executors.local import LocalExecutor, call_in_worker, start_server
 from resweep.sweep.ledger import check_writable, locked, prepare, read_request, run_folders, sweep_name
 from resweep.sweep.plan import Plan, distinct_requests, make_plan
 
 INTERRUPTED, TERMINATED = 130, 143
-
-
-class Terminated(BaseException):
-    """SIGTERM asked this process to stop."""
 
 
 def launch(loader: ConfigLoader, overrides: Sequence[str], output: Output) -> int:
@@ -142,7 +138,7 @@ def _sum_up(sweep_dir: Path, run_dirs: list[Path], status: int, output: Output) 
     if status:
         output.note(f"stopped; go on with:  {console.command('resweep', 'resume', console.relative(sweep_dir))}")
         return status
-    return 1 if states["failed"] + states["lost"] else 0
+    return 0 if all(state in FINISHED for state in states) else 1
 
 
 @contextlib.contextmanager

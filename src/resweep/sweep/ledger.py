@@ -17,13 +17,11 @@ from typing import Any
 import yaml
 
 from resweep import __version__
-from resweep.config import dump_yaml, load_yaml, write_frozen
+from resweep.config import dump_yaml, is_machine_fact, load_yaml, write_frozen
 from resweep.errors import Problem, RequestError
-from resweep.record import Record, utc_now
+from resweep.record import LOCK_FILE, SWEEP_FILE, Record, utc_now
 from resweep.sweep.plan import Plan, PlannedRun
 
-SWEEP_FILE = "sweep.yaml"
-LOCK_FILE = ".lock"
 NAME_LENGTH = 40
 
 
@@ -145,7 +143,7 @@ def _same_or_refuse(plan: Plan, sweep_dir: Path) -> None:
         return
     differing = [key for key in {**there["base"], **plan.base} if there["base"].get(key) != plan.base.get(key)]
     differing += [key for key in {**there["axes"], **plan.axes} if there["axes"].get(key) != plan.axes.get(key)]
-    keys = ", ".join(dict.fromkeys(key for key in differing if key not in ("sweep_name", "runs_dir"))) or "its runs"
+    keys = ", ".join(dict.fromkeys(key for key in differing if not is_machine_fact(key))) or "its runs"
     message = f"{sweep_dir} holds another sweep; it differs in {keys}. Give another name: sweep_name=NAME"
     raise RequestError(Problem("sweep_name", sweep_dir.name, message))
 

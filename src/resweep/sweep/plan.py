@@ -11,7 +11,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -218,12 +219,19 @@ def _apply_values(
     """Return (frozen config, override texts of the axes, swept values) of every run with these group choices."""
     runs = []
     fixed = [override for override in values if not override.is_sweep_override()]
-    swept_values = [override for override in values if override.is_sweep_override()]
     for override in fixed:
         problems.extend(_set_value(composed, *_settings(override)[0]))
+    swept_values = [
+        override for override in values if override.is_sweep_override() and _can_be_swept(composed, override, problems)
+    ]
+    # A swept section is merged into what is there, so each run then starts from an untouched config.
+    untouched = deepcopy(composed) if any(isinstance(s[0], dict) for o in swept_values for s in _settings(o)) else None
     freezer = Freezer(composed)
     changed = [override.key_or_group for override in swept_values]
     for combination in itertools.product(*(_settings(override) for override in swept_values)):
+        if untouched is not None:
+            composed = deepcopy(untouched)
+            freezer = Freezer(composed)
         for setting in combination:
             problems.extend(_set_value(composed, *setting))
         try:
@@ -236,6 +244,14 @@ def _apply_values(
         texts = [text for _, text, _ in swept]
         runs.append((frozen, texts, {o.get_key_element().lstrip("+"): value for value, _, o in swept}))
     return runs
+
+
+def _can_be_swept(composed: DictConfig, override: Override, problems: list[Problem]) -> bool:
+    """Return whether the key of an axis exists; what is wrong with it is said once, not for every value."""
+    found = _set_value(deepcopy(composed), *_settings(override)[0])
+    given = override.input_line.partition("=")[2] if override.input_line else None
+    problems.extend(replace(problem, value=given) for problem in found)
+    return not found
 
 
 def _set_value(composed: DictConfig, value: Any, text: str, override: Override) -> list[Problem]:

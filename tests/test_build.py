@@ -1,0 +1,160 @@
+"""From a frozen config to objects: what is wrong is named before anything runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import frozen
+
+from resweep.build import (
+    build_data,
+    build_lit_module,
+    build_loggers,
+    build_net,
+    build_trainer,
+    component,
+    prepare_imports,
+    steps_per_epoch,
+)
+from resweep.callbacks import EpochRecorder, Silent
+from resweep.data.datamodule import ImageDataModule
+from resweep.errors import Problem, RequestError
+from resweep.tensorboard import RunLogger
+
+
+def problems(function: Any, *args: Any) -> list[Problem]:
+    with pytest.raises(RequestError) as caught:
+        function(*args)
+    return caught.value.problems
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageDataModule:
+    return build_data(frozen())
+
+
+def test_a_component_has_its_values_bound() -> None:
+    make = component("optimizer", {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5, "no_decay": ["bias"]})
+    made = make([torch.zeros(1, requires_grad=True)])
+    assert type(made) is torch.optim.SGD and made.param_groups[0]["lr"] == 0.5
+
+
+def test_every_unknown_argument_is_named_with_the_nearest_one() -> None:
+    section = {"_target_": "torch.optim.SGD", "momentun": 0.9, "lr": 0.1, "qqqq": 1}
+    first, second = problems(component, "optimizer", section)
+    assert (first.key, first.value, first.nearest) == ("optimizer.momentun", "0.9", "optimizer.momentum")
+    assert "torch.optim.SGD has no such argument" in first.message and "nesterov" in first.message
+    assert (second.key, second.nearest) == ("optimizer.qqqq", None)
+
+
+def test_a_target_that_takes_any_argument_is_trusted() -> None:
+    assert component("own", {"_target_": "builtins.dict", "anything": 1})() == {"anything": 1}
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("resweep.models.nosuch.Net", "nosuch"),
+        ("resweep.models.resnet.NoSuchNet", "NoSuchNet"),
+        ("no_such_package_at_all.Net", "no_such_package_at_all"),
+        ("resweep..resnet", "Relative imports"),
+    ],
+)
+def test_a_target_that_cannot_be_imported_is_named(target: str, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    (problem,) = problems(component, "model", {"_target_": target})
+    assert (problem.key, problem.value) == ("model._target_", target)
+    assert problem.message.startswith("cannot be imported: ") and "\n" not in problem.message
+    assert words in problem.message and not caplog.records
+
+
+def test_a_module_that_fails_while_it_is_imported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "breaks_on_import.py").write_text("import no_such_thing_here\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (problem,) = problems(component, "model", {"_target_": "breaks_on_import.Net"})
+    assert "no_such_thing_here" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "words"),
+    [
+        (["model.depth=9"], "model", "depth=9"),
+        (["+model.stages=0"], "model", "stages=0"),
+        (["augment.flip=0.5", "augment._target_=resweep.data.augment.Augment", "augment.padding=-1"], "augment", "-1"),
+    ],
+)
+def test_a_value_that_a_component_refuses_is_the_users_mistake(overrides: list[str], key: str, words: str) -> None:
+    config = frozen()
+    for text in overrides:
+        name, value = text.lstrip("+").split("=")
+        section, last = name.split(".")
+        config[section][last] = value if last == "_target_" else float(value) if "." in value else int(value)
+
+    def build() -> None:
+        build_net(config, build_data(config))
+
+    (problem,) = problems(build)
+    assert problem.key == key and words in problem.message and "Traceback" not in problem.message
+
+
+def test_a_wrong_split_keeps_its_own_key() -> None:
+    config = frozen()
+    config["data"]["val_size"] = 99
+    assert problems(build_data, config)[0].key == "data.val_size"
+
+
+def test_the_net_fits_the_data_and_has_the_memory_order_asked_for(data: ImageDataModule) -> None:
+    for channels_last in (True, False):
+        net = build_net(frozen(f"channels_last={channels_last}"), data)
+        kernel = net.blocks[0].conv1.weight
+        assert kernel.is_contiguous(memory_format=torch.channels_last) is channels_last
+        assert net(torch.zeros(2, *data.image_shape)).shape == (2, data.num_classes)
+
+
+@pytest.mark.parametrize(("accumulated", "expected"), [(1, 4), (2, 2), (3, 2), (4, 1), (5, 1)])
+def test_steps_of_an_epoch(data: ImageDataModule, accumulated: int, expected: int) -> None:
+    assert steps_per_epoch(frozen(f"trainer.accumulate_grad_batches={accumulated}"), data) == expected
+
+
+def test_the_classifier_gets_its_settings(data: ImageDataModule) -> None:
+    config = frozen("regularizer=l1", "regularizer.l1=0.5", "loss.label_smoothing=0.25", "seed=7")
+    module = build_lit_module(config, build_net(config, data), data)
+    assert (module.l1, module.loss.label_smoothing, module.seed, module.total_steps) == (0.5, 0.25, 7, 8)
+
+
+def test_an_unknown_argument_of_the_trainer_is_named() -> None:
+    config = frozen()
+    config["trainer"]["max_epoch"] = 3
+    (problem,) = problems(build_trainer, config, None, [], [])
+    assert (problem.key, problem.value, problem.nearest) == ("trainer.max_epoch", "3", "trainer.max_epochs")
+
+
+def test_a_refused_value_of_the_trainer_is_the_users_mistake() -> None:
+    config = frozen()
+    config["trainer"]["precision"] = "17-mixed"
+    (problem,) = problems(build_trainer, config, None, [], [])
+    assert problem.key == "trainer" and "17-mixed" in problem.message
+
+
+def test_the_trainer_prints_nothing_of_its_own(tmp_path: Path) -> None:
+    recorder = EpochRecorder(tmp_path, "val/accuracy", "max", Silent())
+    trainer = build_trainer(frozen("trainer.max_epochs=7"), tmp_path, [recorder], [])
+    assert trainer.max_epochs == 7 and trainer.logger is None and recorder in trainer.callbacks
+    assert trainer.progress_bar_callback is None and trainer.num_sanity_val_steps == 0
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_logger_writes_into_the_folder_of_the_run(tmp_path: Path) -> None:
+    (logger,) = build_loggers(frozen(), tmp_path)
+    assert isinstance(logger, RunLogger) and Path(logger.log_dir) == tmp_path
+    assert build_loggers(frozen("logger=none"), tmp_path) == []
+
+
+def test_modules_of_the_user_are_found_behind_installed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for _ in range(2):
+        prepare_imports({"import_path": str(tmp_path)})
+    assert sys.path.count(str(tmp_path)) == 1 and sys.path[-1] == str(tmp_path)

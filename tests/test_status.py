@@ -1,0 +1,76 @@
+"""``resweep status`` reads files only; a planted sweep in every state shows what it holds."""
+
+from __future__ import annotations
+
+import fcntl
+
+import pytest
+import yaml
+
+from resweep.cli import main
+from resweep.errors import RequestError
+from resweep.record import LOCK_FILE, Record
+from resweep.status import held, status
+
+STATES = ("completed", "diverged", "failed", "running", "pending")
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    folder = tmp_path / "runs" / "planted"
+    names = []
+    for seed, state in enumerate(STATES):
+        run_dir = folder / f"seed={seed}-{seed:05x}"
+        run_dir.mkdir(parents=True)
+        names.append(run_dir.name)
+        metrics = {"val/accuracy": 0.9 + seed / 100} if state == "completed" else {}
+        error = {"type": "ValueError", "message": "planted"} if state == "failed" else None
+        record = Record(id=f"{seed:05x}", seed=seed, swept={"seed": seed}, status=state, metrics=metrics, error=error)
+        record.write(run_dir)
+    request = {
+        "name": "planted",
+        "runs": names,
+        "counts": {"runs": 5},
+        "axes": {"seed": list("01234")},
+        "overrides": [],
+    }
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(request))
+    return folder
+
+
+def test_a_running_run_whose_process_is_gone_is_lost(sweep):
+    text = status(sweep)
+    assert text.splitlines()[0] == "planted: 2 done   0 running   2 failed   1 waiting"
+    states = [line.split()[3] for line in text.splitlines()[2:7]]
+    assert states == ["completed", "diverged", "failed", "lost", "pending"]
+    assert "failed  seed=2-00002  ValueError: planted" in text
+    assert "the process is gone" in text
+    assert "resweep resume" in text.splitlines()[-1]
+
+
+def test_a_running_run_under_a_held_lock_is_running(sweep):
+    with open(sweep / LOCK_FILE, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert held(sweep)
+        assert status(sweep).splitlines()[0] == "planted: 2 done   1 running   1 failed   1 waiting"
+    assert not held(sweep)
+
+
+def test_a_folder_of_sweeps_has_a_line_for_each(sweep):
+    lines = status(sweep.parent).splitlines()
+    assert lines[0].split() == ["sweep", "runs", "done", "running", "failed", "waiting", "best"]
+    assert lines[1].split() == ["planted", "5", "2", "0", "2", "1", "0.9000"]
+
+
+def test_a_damaged_record_is_named_and_counted(sweep):
+    (sweep / "seed=4-00004" / "run.json").write_text('{"id": "000')
+    text = status(sweep)
+    assert "damaged  seed=4-00004: run.json is damaged" in text
+    assert text.splitlines()[0] == "planted: 2 done   0 running   3 failed   0 waiting"
+
+
+def test_nothing_there_is_said(tmp_path, capsys):
+    with pytest.raises(RequestError, match="no such folder"):
+        status(tmp_path / "none")
+    assert main(["status", str(tmp_path)]) == 2
+    assert "holds no sweep and no run" in capsys.readouterr().err
