@@ -151,8 +151,8 @@ def test_missing_data(request_of: Refused) -> None:
     assert text.count("nowhere: has no") == 1  # once, not per run
 
 
-def test_a_missing_image_folder(request_of: Refused) -> None:
-    said(request_of("data=image_folder", "data.root=nowhere"), "data.root=", "nowhere")
+def test_a_missing_image_folder(refused: Refused) -> None:
+    said(refused("train", "data=image_folder", "data.root=nowhere"), "data.root=", "nowhere")
 
 
 def test_an_image_folder_with_one_class(request_of: Refused, images: Path) -> None:
@@ -167,8 +167,8 @@ def test_an_image_that_cannot_be_read(request_of: Refused, images: Path) -> None
     said(request_of("data=image_folder", f"data.root={images}"), str(Path("dog") / "3.png"))
 
 
-def test_a_split_that_needs_more_images_than_there_are(request_of: Refused, images: Path) -> None:
-    said(request_of("data=image_folder", f"data.root={images}", "data.val_size=500"), "data", "500")
+def test_a_split_that_needs_more_images_than_there_are(refused: Refused, images: Path) -> None:
+    said(refused("train", "data=image_folder", f"data.root={images}", "data.val_size=500"), "data", "500")
 
 
 def test_arguments_that_a_component_does_not_have(request_of: Refused) -> None:
@@ -176,16 +176,16 @@ def test_arguments_that_a_component_does_not_have(request_of: Refused) -> None:
     said(text, "optimizer.dampning=0.1", "did you mean  optimizer.dampening ?", "++optimizer.dampening=0.1")
 
 
-def test_an_argument_that_the_trainer_does_not_have(request_of: Refused) -> None:
-    said(request_of("+trainer.max_step=3"), "trainer.max_step=3", "trainer.max_steps ?", "++trainer.max_steps=3")
+def test_an_argument_that_the_trainer_does_not_have(refused: Refused) -> None:
+    said(refused("train", "+trainer.max_step=3"), "trainer.max_step=3", "trainer.max_steps ?", "++trainer.max_steps=3")
 
 
-def test_a_warm_up_longer_than_the_training(request_of: Refused) -> None:
-    said(request_of("scheduler=warmup_cosine", "trainer.max_epochs=3"), "scheduler", "warmup")
+def test_a_warm_up_longer_than_the_training(refused: Refused) -> None:
+    said(refused("train", "scheduler=warmup_cosine", "trainer.max_epochs=3"), "scheduler", "warmup")
 
 
-def test_an_accelerator_that_is_not_there(request_of: Refused) -> None:
-    said(request_of("trainer.accelerator=warp"), "trainer", "warp")
+def test_an_accelerator_that_is_not_there(refused: Refused) -> None:
+    said(refused("train", "trainer.accelerator=warp"), "trainer", "warp")
 
 
 @pytest.fixture

@@ -50,7 +50,8 @@ def run_application(words: list[str], output: console.Output) -> int:
 
     token = console.OUTPUT.set(output)
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = ["resweep train", *words]
+    many = [word for word in words if word in ("-m", "--multirun")]  # may stand anywhere; Hydra wants it in front
+    sys.argv = ["resweep train", *many, *(word for word in words if word not in many)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them; they are said here
     try:
         hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name=ENTRY)(task)()

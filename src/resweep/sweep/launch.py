@@ -38,8 +38,8 @@ def launch(loader: ConfigLoader, overrides: Sequence[str], output: Output) -> in
     Raises:
         RequestError: something is wrong with the request; nothing was written.
     """
-    start_server()
     plan = make_plan(loader, overrides)
+    start_server()  # not before: it holds the output streams open until it has loaded, and a typo should end at once
     first = plan.runs[0].config
     runs_dir = Path(first["runs_dir"])
     check_writable(runs_dir)
