@@ -51,7 +51,8 @@ def run_application(words: list[str], output: console.Output) -> int:
     token = console.OUTPUT.set(output)
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     many = [word for word in words if word in ("-m", "--multirun")]  # may stand anywhere; Hydra wants it in front
-    sys.argv = ["resweep train", *many, *(word for word in words if word not in many)]
+    words = [*many, *(word for word in words if word not in many)]
+    sys.argv = ["resweep train", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them; they are said here
     try:
         hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name=ENTRY)(task)()

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from resweep.config import AXES, ID_LENGTH, Freezer, compose, digest, flatten
-from resweep.errors import Problem, RequestError, nearest_key, nearest_name
+from resweep.config import ID_LENGTH, Freezer, compose, digest, flatten
+from resweep.errors import Problem, RequestError, nearest_key
 from resweep.schema import RULES, check, not_a_key
+from resweep.sweep.overrides import Setting, in_order, last_wins, parse, settings_of
 
 LABEL_LENGTH = 60
 # Keys that every run reads, besides those with a rule: they cannot be deleted with ~KEY.
@@ -82,15 +82,6 @@ def distinct_requests(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
     return list({json.dumps([one[key] for key in BUILD_KEYS], default=str): one for one in configs}.values())
 
 
-@dataclass(frozen=True)
-class _Parsed:
-    groups: list[Override]
-    values: list[Override]
-    problems: list[Problem]
-    # Texts of group overrides with a wrong choice: their settings with the nearest choice instead, to check the rest.
-    repaired: dict[str, list[tuple[Any, str, Override]]] = field(default_factory=dict)
-
-
 def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
     """Expand, compose, freeze and check every run that the overrides ask for.
 
@@ -101,11 +92,11 @@ def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
     Raises:
         RequestError: with every problem of every run, each said once.
     """
-    parsed = _parse(loader, overrides)
-    groups, values = _last_wins(parsed.groups), _last_wins(parsed.values)
+    parsed = parse(loader, overrides)
+    groups, values = last_wins(parsed.groups), last_wins(parsed.values)
     problems = list(parsed.problems)
     runs: list[tuple[dict[str, Any], list[str], dict[str, Any]]] = []
-    for choices in itertools.product(*(parsed.repaired.get(o.input_line) or _settings(o) for o in groups)):
+    for choices in itertools.product(*(parsed.repaired.get(o.input_line) or settings_of(o) for o in groups)):
         made = _compose_choices(loader, [text for _, text, _ in choices], problems)
         if made is None:
             continue
@@ -114,88 +105,11 @@ def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
     if problems:
         raise RequestError(_worth_saying(problems, parsed.repaired))
     axes = {
-        override.get_key_element(): [text.split("=", 1)[1] for _, text, _ in _settings(override)]
-        for override in _in_order(overrides, [*groups, *values])
+        override.get_key_element(): [text.split("=", 1)[1] for _, text, _ in settings_of(override)]
+        for override in in_order(overrides, [*groups, *values])
         if override.is_sweep_override()
     }
     return _finish(list(overrides), axes, runs)
-
-
-def _parse(loader: ConfigLoader, overrides: Sequence[str]) -> _Parsed:
-    parser = OverridesParser.create(config_loader=loader)
-    known_groups = _groups(loader)
-    parsed = _Parsed([], [], [])
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-        except (OverrideParseException, HydraException) as error:
-            reason = str(error).splitlines()[0]
-            parsed.problems.append(Problem(text, None, f"is not KEY=VALUE in Hydra's grammar: {reason}"))
-            continue
-        if override.is_hydra_override():
-            parsed.groups.append(override)
-        elif override.is_sweep_override() and not override.is_discrete_sweep():
-            key = override.get_key_element()
-            parsed.problems.append(
-                Problem(key, text.split("=", 1)[1], "is an interval; search=grid takes lists only: KEY=1,2,3")
-            )
-        elif override.key_or_group.replace("@", "/") in known_groups and not isinstance(override.value(), dict):
-            problems, repaired = _check_choice(loader, override)
-            parsed.problems.extend(problems)
-            if problems:
-                parsed.repaired[text] = repaired
-            if repaired or not problems:
-                parsed.groups.append(override)
-        else:
-            parsed.values.append(override)
-    return parsed
-
-
-def _groups(loader: ConfigLoader) -> set[str]:
-    return {name for name in loader.list_groups("") if name != "hydra"}
-
-
-def _check_choice(loader: ConfigLoader, override: Override) -> tuple[list[Problem], list[tuple[Any, str, Override]]]:
-    """Return what is wrong with a group override, and its settings with wrong choices replaced or left out."""
-    group = override.key_or_group
-    options = loader.get_group_options(group)
-    allowed = f"allowed: {', '.join(options)}"
-    if override.is_delete():
-        needed = group not in ("sweep", "experiment")
-        return [Problem(f"~{group}", None, f"cannot be taken away: every run needs one; {allowed}")] * needed, []
-    problems, settings = [], []
-    for value, text, _ in _settings(override):
-        names = value if isinstance(value, list) and group not in AXES else [value]
-        wrong = [name for name in names if not isinstance(name, str) or name not in options]
-        for name in wrong:
-            close = nearest_name(str(name), options)
-            near = None if close is None else f"{group}={close}"
-            shown = text.partition("=")[2] if name is value else str(name)
-            problems.append(Problem(group, shown, f"is not a choice of {group}; {allowed}", near))
-            if close is not None:
-                settings.append((close, f"{override.get_key_element()}={close}", override))
-        if not wrong:
-            settings.append((value, text, override))
-    return problems, settings
-
-
-def _last_wins(overrides: Iterable[Override]) -> list[Override]:
-    return list({override.get_key_element(): override for override in overrides}.values())
-
-
-def _in_order(texts: Sequence[str], overrides: list[Override]) -> list[Override]:
-    position = {text: index for index, text in enumerate(texts)}
-    return sorted(overrides, key=lambda override: position[override.input_line])
-
-
-def _settings(override: Override) -> list[tuple[Any, str, Override]]:
-    """Return (plain value, override text, override) for every value of an override."""
-    if not override.is_sweep_override():
-        return [(override.value(), override.input_line, override)]
-    key = override.get_key_element()
-    parser = OverridesParser.create()
-    texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
-    return [(parser.parse_override(text).value(), text, override) for text in texts]
 
 
 def _compose_choices(loader: ConfigLoader, texts: list[str], problems: list[Problem]) -> DictConfig | None:
@@ -212,7 +126,7 @@ def _compose_choices(loader: ConfigLoader, texts: list[str], problems: list[Prob
 def _apply_values(
     composed: DictConfig,
     reference: dict[str, Any],
-    choices: Sequence[tuple[Any, str, Override]],
+    choices: Sequence[Setting],
     values: list[Override],
     problems: list[Problem],
 ) -> list[tuple[dict[str, Any], list[str], dict[str, Any]]]:
@@ -220,15 +134,15 @@ def _apply_values(
     runs = []
     fixed = [override for override in values if not override.is_sweep_override()]
     for override in fixed:
-        problems.extend(_set_value(composed, *_settings(override)[0]))
+        problems.extend(_set_value(composed, *settings_of(override)[0]))
     swept_values = [
         override for override in values if override.is_sweep_override() and _can_be_swept(composed, override, problems)
     ]
     # A swept section is merged into what is there, so each run then starts from an untouched config.
-    untouched = deepcopy(composed) if any(isinstance(s[0], dict) for o in swept_values for s in _settings(o)) else None
+    untouched = deepcopy(composed) if any(isinstance(s[0], dict) for o in swept_values for s in settings_of(o)) else None
     freezer = Freezer(composed)
     changed = [override.key_or_group for override in swept_values]
-    for combination in itertools.product(*(_settings(override) for override in swept_values)):
+    for combination in itertools.product(*(settings_of(override) for override in swept_values)):
         if untouched is not None:
             composed = deepcopy(untouched)
             freezer = Freezer(composed)
@@ -248,7 +162,7 @@ def _apply_values(
 
 def _can_be_swept(composed: DictConfig, override: Override, problems: list[Problem]) -> bool:
     """Return whether the key of an axis exists; what is wrong with it is said once, not for every value."""
-    found = _set_value(deepcopy(composed), *_settings(override)[0])
+    found = _set_value(deepcopy(composed), *settings_of(override)[0])
     given = override.input_line.partition("=")[2] if override.input_line else None
     problems.extend(replace(problem, value=given) for problem in found)
     return not found
