@@ -139,7 +139,8 @@ def _apply_values(
         override for override in values if override.is_sweep_override() and _can_be_swept(composed, override, problems)
     ]
     # A swept section is merged into what is there, so each run then starts from an untouched config.
-    untouched = deepcopy(composed) if any(isinstance(s[0], dict) for o in swept_values for s in settings_of(o)) else None
+    sections = any(isinstance(value, dict) for override in swept_values for value, _, _ in settings_of(override))
+    untouched = deepcopy(composed) if sections else None
     freezer = Freezer(composed)
     changed = [override.key_or_group for override in swept_values]
     for combination in itertools.product(*(settings_of(override) for override in swept_values)):
