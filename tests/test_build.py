@@ -61,7 +61,7 @@ def test_a_target_that_takes_any_argument_is_trusted() -> None:
         ("resweep.models.nosuch.Net", "nosuch"),
         ("resweep.models.resnet.NoSuchNet", "NoSuchNet"),
         ("no_such_package_at_all.Net", "no_such_package_at_all"),
-        ("resweep..resnet", "Relative imports"),
+        ("resweep..resnet", "No module named"),
     ],
 )
 def test_a_target_that_cannot_be_imported_is_named(target: str, words: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -158,3 +158,34 @@ def test_modules_of_the_user_are_found_behind_installed_ones(tmp_path: Path, mon
     for _ in range(2):
         prepare_imports({"import_path": str(tmp_path)})
     assert sys.path.count(str(tmp_path)) == 1 and sys.path[-1] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "resweep.data.sources.os.system",
+        "resweep.data.sources.os",
+        "resweep.data.image_folder.Path",
+        "torch.nn.parallel.distributed.os.system",
+        "torch.optim.optimizer.defaultdict",
+        "torchvision.models._api.importlib.import_module",
+        "pytorch_lightning.loggers.csv_logs.os.system",
+    ],
+)
+def test_an_allowed_module_does_not_lead_to_what_it_imports(target: str) -> None:
+    (problem,) = problems(component, "data.source", {"_target_": target})
+    assert problem.key == "data.source._target_"
+    assert "cannot be imported" in problem.message or "is not a class or function of" in problem.message
+
+
+def test_what_a_config_allows_by_name_may_be_at_home_anywhere() -> None:
+    assert component("model", {"_target_": "collections.OrderedDict"}, ["collections."])() == {}
+
+
+def test_an_error_of_a_users_own_class_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_net_that_fails.py").write_text("class Net:\n    def __init__(self, **_):\n        {}['boom']\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = {"model": {"_target_": "own_net_that_fails.Net"}, "allowed_targets": {"net": "own_net_that_fails.Net"}}
+    data = type("Data", (), {"num_classes": 2, "in_channels": 1})
+    (problem,) = problems(build_net, {**config, "channels_last": False}, data)
+    assert problem.message == "KeyError: 'boom' (own_net_that_fails.py, line 3)"

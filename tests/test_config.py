@@ -13,7 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 
 from resweep.config import AXES, MACHINE_KEYS, compose, config_loader, digest, flatten, freeze, read_frozen, shipped
 from resweep.config import write_frozen as write
-from resweep.errors import RequestError
+from resweep.errors import Problem, RequestError
 from resweep.sweep.plan import Plan, make_plan
 
 Planner = Callable[..., Plan]
@@ -139,3 +139,34 @@ def test_a_folder_of_the_users_own_joins_the_shipped_configs(tmp_path: Path) -> 
 def test_the_shipped_folders_are_there() -> None:
     entry = yaml.safe_load((shipped("conf") / "train.yaml").read_text())
     assert {next(iter(item)) for item in entry["defaults"] if isinstance(item, dict)} >= set(AXES)
+
+
+def images(folder: Path, size: int = 3) -> Path:
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "0.png").write_bytes(b"x" * size)
+    return folder
+
+
+def test_a_folder_of_images_is_part_of_what_a_run_is(plan: Planner, tmp_path: Path) -> None:
+    def digest_of(root: Path) -> str:
+        return plan("data=image_folder", f"data.root={root}").runs[0].digest
+
+    first = digest_of(images(tmp_path / "first"))
+    assert digest_of(images(tmp_path / "elsewhere" / "copy")) == first
+    assert digest_of(images(tmp_path / "other", size=4)) != first
+
+
+def test_the_monitored_metric_gives_the_direction(plan: Planner, problems: Callable[..., list[Problem]]) -> None:
+    assert plan().runs[0].config["monitor_mode"] == "max"
+    assert plan("monitor=val/loss").runs[0].config["monitor_mode"] == "min"
+    modes = [run.config["monitor_mode"] for run in plan("monitor=val/loss,val/accuracy", "seed=0,1").runs]
+    assert modes == ["min", "min", "max", "max"]
+
+
+def test_a_frozen_config_is_checked_again_when_it_is_read(plan: Planner, tmp_path: Path) -> None:
+    config = plan().runs[0].config
+    config["data"]["source"] = {"_target_": "os.system", "command": "true"}
+    write(config, tmp_path)
+    with pytest.raises(RequestError, match=r"data\.source\._target_=os\.system"):
+        read_frozen(tmp_path)

@@ -80,7 +80,7 @@ def refused(run_dir: Path, words: str, capsys: pytest.CaptureFixture[str]) -> No
 def test_what_cannot_be_measured_is_refused(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(run_dir.parent / "missing", "config.yaml", capsys)
     change(run_dir, data_digest="0" * 32)
-    refused(run_dir, "is not the data the run was made with", capsys)
+    refused(run_dir, "no longer holds the images the run was made with", capsys)
     (run_dir / RUN_FILE).write_text("{")
     refused(run_dir, "is damaged", capsys)
     (run_dir / CHECKPOINTS / BEST).unlink()

@@ -38,6 +38,8 @@ EDGES: dict[str, tuple[list[Any], list[Any]]] = {
     "data.root": ([None, "x"], ["", 3]),
     "data.image_size": ([None, 1, 224], [0, -1, 1.5]),
     "trainer.max_epochs": ([1, 1000], [0, -1, 1.5, "ten", None]),
+    "trainer.devices": ([1, [0], [3]], [0, 2, [0, 1], [], "auto", True]),
+    "data.content": ([None, "0f"], [1]),
     "trainer.accumulate_grad_batches": ([1, 4], [0, None]),
     "trainer.gradient_clip_val": ([None, 1e-9, 1], [0, -1, 0.0, "x", NAN]),
     "executor.name": (["local"], ["slurm", None]),
@@ -115,7 +117,6 @@ def test_the_entry_config_has_no_problem(default: Any) -> None:
         ("scheduler.pct_start", 0.5, "x"),
         ("scheduler.cycle_momentum", False, "false"),
         ("trainer.accelerator", "cpu", 5),
-        ("trainer.devices", 2, "two"),
         ("logger.default_hp_metric", True, 0),
     ],
 )

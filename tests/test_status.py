@@ -74,3 +74,36 @@ def test_nothing_there_is_said(tmp_path, capsys):
         status(tmp_path / "none")
     assert main(["status", str(tmp_path)]) == 2
     assert "holds no sweep and no run" in capsys.readouterr().err
+
+
+def test_links_are_not_followed(sweep):
+    runs = sweep.parent
+    (runs / "latest").symlink_to(sweep / "seed=0-00000")
+    lines = status(runs).splitlines()
+    assert lines[0].split()[0] == "sweep" and lines[1].split()[0] == "planted"
+    (runs / "again").symlink_to(sweep)
+    assert status(runs).splitlines() == lines
+
+
+def single_runs(folder, states):
+    for number, state in enumerate(states):
+        run_dir = folder / f"{number}"
+        run_dir.mkdir(parents=True)
+        Record(id=f"{number:05x}", status=state).write(run_dir)
+
+
+def test_single_runs_are_counted(tmp_path):
+    single_runs(tmp_path / "train", ["completed"])
+    (tmp_path / "train" / "latest").symlink_to(tmp_path / "train" / "0")
+    assert status(tmp_path).splitlines()[-1] == "1 single run"
+    single_runs(tmp_path / "more", ["failed", "completed"])
+    assert status(tmp_path).splitlines()[-1] == "3 single runs"
+
+
+def test_single_runs_are_resumed_one_by_one(tmp_path):
+    single_runs(tmp_path / "train", ["completed", "failed", "interrupted", "diverged"])
+    commands = [line.split() for line in status(tmp_path / "train").splitlines() if "resweep resume" in line]
+    assert [(words[0], words[-1]) for words in commands] == [
+        ("again:", str(tmp_path / "train" / "1")),
+        ("next", str(tmp_path / "train" / "2")),
+    ]

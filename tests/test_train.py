@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -352,3 +353,19 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         execute(tmp_path)
     error = RequestError(Problem("data.root", "x", "is not there"))
     assert describe(error)["message"] == "data.root=x: is not there"
+
+
+def test_the_best_checkpoint_is_its_own_file_whatever_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning stages checkpoints there, and from another file system copies them over what has the target's name."""
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a temporary folder on another file system: /dev/shm")
+    monkeypatch.setattr(tempfile, "tempdir", str(other))
+    run_dir = new_run(tmp_path / "run", "monitor=val/loss", "monitor_mode=max", "trainer.max_epochs=3")
+    record = execute(run_dir)
+    assert record.best_epoch == 1  # the highest loss: an early epoch
+    best = torch.load(run_dir / CHECKPOINTS / BEST, weights_only=False)
+    assert best["epoch"] == 0
+    assert (run_dir / CHECKPOINTS / BEST).stat().st_ino != (run_dir / CHECKPOINTS / LAST).stat().st_ino

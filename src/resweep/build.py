@@ -3,48 +3,57 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
-import logging
 import math
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from resweep.data.datamodule import ImageDataModule
 from resweep.errors import Problem, RequestError, nearest_name
 from resweep.lit_module import LitClassifier
+from resweep.schema import covers
 
 Config = Mapping[str, Any]
 # Arguments of Lightning's Trainer that would break what a record promises.
 OWN_TRAINER_ARGUMENTS = frozenset({
     "barebones", "callbacks", "check_val_every_n_epoch", "default_root_dir", "enable_checkpointing",
     "enable_model_summary", "enable_progress_bar", "fast_dev_run", "limit_test_batches", "limit_train_batches",
-    "limit_val_batches", "logger", "log_every_n_steps", "max_steps", "num_sanity_val_steps", "overfit_batches",
-    "reload_dataloaders_every_n_epochs", "use_distributed_sampler", "val_check_interval",
+    "limit_val_batches", "logger", "log_every_n_steps", "max_steps", "max_time", "min_epochs", "min_steps", "num_nodes",
+    "num_sanity_val_steps", "overfit_batches", "plugins", "reload_dataloaders_every_n_epochs", "strategy",
+    "use_distributed_sampler", "val_check_interval",
 })  # fmt: skip
 # Keys of a component that this package reads itself instead of passing them on.
 OWN_KEYS = ("_target_", "_partial_", "no_decay")
 
 
-def component(key: str, section: Config) -> Callable[..., Any]:
+def allowed(config: Config) -> list[str]:
+    """Return the targets that a config allows by name, besides those of the package."""
+    return list((config.get("allowed_targets") or {}).values())
+
+
+def component(key: str, section: Config, allowed: Collection[str] = ()) -> Callable[..., Any]:
     """Return the target of a config section with its values bound; a wrong argument is named before anything runs.
 
     Args:
         key: dotted key of the section, for messages.
         section: ``_target_`` and the keyword arguments. The target has passed the allow-list before.
+        allowed: targets that the config allows by name.
 
     Raises:
         RequestError: the target cannot be imported or does not take one of the arguments.
     """
     name = section["_target_"]
-    target = _located(f"{key}._target_", name)
+    target = _located(f"{key}._target_", name, allowed)
     arguments = {argument: value for argument, value in section.items() if argument not in OWN_KEYS}
     taken = _keyword_names(target)
     problems = [
@@ -58,18 +67,22 @@ def component(key: str, section: Config) -> Callable[..., Any]:
     return functools.partial(target, **arguments)
 
 
-def _located(key: str, name: str) -> Any:
-    log = logging.getLogger("hydra.utils")
-    log.disabled = True  # it prints what is raised as well
+def _located(key: str, name: str, allowed: Collection[str]) -> Any:
+    """Import a target. Outside what a config allows by name, a class or function counts only where it is at home.
+
+    Otherwise an allowed module would lead to everything that it imports.
+    """
+    module, _, attribute = name.rpartition(".")
     try:
-        return hydra.utils.get_object(name)
-    except (ImportError, ValueError) as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise RequestError(Problem(key, name, f"cannot be imported: {_last_line(cause)}")) from error
-    finally:
-        log.disabled = False
+        target = getattr(importlib.import_module(module), attribute)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise RequestError(Problem(key, name, f"cannot be imported: {_last_line(error)}")) from error
+    home = getattr(target, "__module__", None) or ""
+    named = any(covers(entry, name) for entry in allowed)
+    if not callable(target) or not (named or home.split(".")[0] == module.split(".")[0]):
+        message = f"is not a class or function of {module.split('.')[0]}"
+        raise RequestError(Problem(key, name, message))
+    return target
 
 
 def _keyword_names(target: Any) -> list[str] | None:
@@ -91,8 +104,18 @@ def _made(key: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a component; a value it refuses is the user's mistake, said without a traceback."""
     try:
         return make(*args, **kwargs)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise RequestError(Problem(key, None, _last_line(error))) from error
+    except RequestError:
+        raise
+    except Exception as error:  # of a class of the user's own, most likely: say where
+        raise RequestError(Problem(key, None, where(error))) from error
+
+
+def where(error: Exception) -> str:
+    """Return an exception's type, words, file and line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {_last_line(error)} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def prepare_imports(config: Config) -> None:
@@ -107,16 +130,16 @@ def build_data(config: Config) -> ImageDataModule:
     Raises:
         RequestError: the data is missing, unreadable or cannot be split as asked.
     """
-    data = config["data"]
-    source = _made("data", component("data.source", data["source"]))
-    augment = _made("augment", component("augment", config["augment"]))
+    data, names = config["data"], allowed(config)
+    source = _made("data", component("data.source", data["source"], names))
+    augment = _made("augment", component("augment", config["augment"], names))
     keys = ("batch_size", "val_size", "test_size", "split_seed", "subset", "num_workers")
     return _made("data", ImageDataModule, source, augment, seed=config["seed"], **{key: data[key] for key in keys})
 
 
 def build_net(config: Config, data: ImageDataModule) -> nn.Module:
     """Build the net for the data's channels and classes, initialized from the run's seed by the caller."""
-    make = component("model", config["model"])
+    make = component("model", config["model"], allowed(config))
     net = _made("model", make, num_classes=data.num_classes, in_channels=data.in_channels)
     return net.to(memory_format=torch.channels_last if config["channels_last"] else torch.contiguous_format)
 
@@ -128,14 +151,14 @@ def steps_per_epoch(config: Config, data: ImageDataModule) -> int:
 
 def build_lit_module(config: Config, net: nn.Module, data: ImageDataModule) -> LitClassifier:
     """Put net, loss, optimizer and scheduler together."""
-    optimizer = dict(config["optimizer"])
+    optimizer, names = dict(config["optimizer"]), allowed(config)
     weight_decay = optimizer.get("weight_decay", 0.0)
     per_epoch = steps_per_epoch(config, data)
     return LitClassifier(
         net,
-        _made("loss", component("loss", config["loss"])),
-        component("optimizer", optimizer),
-        component("scheduler", config["scheduler"]),
+        _made("loss", component("loss", config["loss"], names)),
+        component("optimizer", optimizer, names),
+        component("scheduler", config["scheduler"], names),
         num_classes=data.num_classes,
         total_steps=per_epoch * config["trainer"]["max_epochs"],
         steps_per_epoch=per_epoch,
@@ -167,6 +190,7 @@ def build_trainer(config: Config, run_dir: Path | None, callbacks: list[Callback
         "enable_model_summary": False,
         "enable_checkpointing": bool(callbacks),
         "num_sanity_val_steps": 0,
+        "deterministic": torch.cuda.is_available(),  # the same numbers again; a processor gives them anyway
         "log_every_n_steps": 0,  # rows are written per epoch by EpochRecorder
         "default_root_dir": run_dir,
         "callbacks": callbacks,
@@ -181,4 +205,4 @@ def build_loggers(config: Config, run_dir: Path) -> list[Logger]:
     if section["_target_"] is None:
         return []
     section["save_dir"] = str(run_dir)
-    return [_made("logger", component("logger", section))]
+    return [_made("logger", component("logger", section, allowed(config)))]

@@ -216,8 +216,11 @@ class BestAndLast(Checkpoint):
         final = trainer.should_stop or row["epoch"] == trainer.max_epochs
         if not (best or final or row["epoch"] % self.every == 0):
             return
-        last = self.folder / LAST
-        trainer.save_checkpoint(last, weights_only=False)
+        # Lightning stages a checkpoint in the system's temporary folder and, from another file system, copies it onto
+        # its target; best.ckpt may be that very file. So it writes beside, and the rename is done here.
+        beside = self.folder / f".{LAST}.tmp"
+        trainer.save_checkpoint(beside, weights_only=False)
+        os.replace(beside, self.folder / LAST)
         if best:
             self._last_is_best()
 

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ MACHINE_KEYS = (
     "trainer.accelerator", "trainer.devices",
 )  # fmt: skip
 _BELOW_MACHINE_KEYS = tuple(f"{key}." for key in MACHINE_KEYS)
+# Data sets whose content does not depend on where they lie.
+FIXED_DATA = ("digits", "mnist", "cifar10", "fake")
 GIVEN_BY_RUN = "logger.save_dir"
 ID_LENGTH = 5
 
@@ -92,6 +95,9 @@ def _with_facts(plain: dict[str, Any], composed: DictConfig) -> dict[str, Any]:
     """Add the chosen names and make folders absolute, in place."""
     choices = composed.hydra.runtime.choices
     plain["choices"] = {group: choices.get(group) for group in AXES}
+    given_mode = composed.get("monitor_mode")
+    plain["monitor_mode"] = best_direction(plain["monitor"]) if given_mode is None else given_mode
+    plain["data"]["content"] = _content(plain["data"])
     plain["import_path"] = _absolute("." if plain.get("import_path") is None else plain["import_path"])
     plain["runs_dir"] = _absolute(plain.get("runs_dir"))
     for section in (plain["data"], plain["data"].get("source") or {}):
@@ -154,6 +160,35 @@ def _resolved(composed: DictConfig, key: str) -> Any:
         return OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
     except (OmegaConfBaseException, ValueError) as error:
         raise RequestError(Problem(key, None, f"cannot be resolved: {str(error).splitlines()[0]}")) from error
+
+
+def best_direction(metric: Any) -> str:
+    """Return ``min`` for a loss and ``max`` for everything else."""
+    return "min" if str(metric).endswith("loss") else "max"
+
+
+def _content(data: Mapping[str, Any]) -> str | None:
+    """Return what tells this data set from another one with the same settings; None where the name says it all.
+
+    A folder of the user's own is known by the names and sizes of its files, wherever it lies.
+    """
+    root = data.get("root")
+    if data.get("name") in FIXED_DATA or not isinstance(root, str) or not os.path.isdir(root):
+        return None
+    return _listing(os.path.abspath(os.path.expanduser(root)))
+
+
+@lru_cache(maxsize=16)
+def _listing(root: str) -> str:
+    """Hash the relative names and sizes of all files below a folder."""
+    found = hashlib.blake2b(digest_size=8)
+    for folder, subfolders, files in os.walk(root):
+        subfolders.sort()
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            size = os.path.getsize(path) if os.path.exists(path) else -1
+            found.update(f"{os.path.relpath(path, root)}\0{size}\0".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
 
 
 def _absolute(path: Any) -> Any:
@@ -233,12 +268,19 @@ def read_frozen(run_dir: Path) -> dict[str, Any]:
     """Read the frozen config of a run.
 
     Raises:
-        RequestError: the folder is not a run, or its config cannot be read.
+        RequestError: the folder is not a run, its config cannot be read, or it names a target that is not allowed.
     """
+    from resweep.schema import check_targets  # which needs this module
+
     path = run_dir / CONFIG_FILE
     if not path.is_file():
         raise RequestError(Problem("RUN", str(run_dir), f"is not a run: it has no {CONFIG_FILE}"))
     try:
-        return load_yaml(path.read_text(encoding="utf-8"))
+        config = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RequestError(Problem("RUN", str(run_dir), f"{CONFIG_FILE} is damaged: {error}")) from error
+    if not isinstance(config, dict):
+        raise RequestError(Problem("RUN", str(run_dir), f"{CONFIG_FILE} is damaged: it is not a mapping"))
+    if problems := check_targets(config):
+        raise RequestError(problems)
+    return config

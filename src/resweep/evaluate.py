@@ -44,12 +44,11 @@ def evaluate(run_dir: Path) -> tuple[str, bool]:
     prepare_imports(config)
     with log_to(run_dir):
         data = build_data(config)
+        if record.data_digest != data.digest:
+            root = str(config["data"].get("root"))
+            raise RequestError(Problem("data.root", root, "no longer holds the images the run was made with"))
         lit_module = build_lit_module(config, build_net(config, data), data)
         scores, _ = test(build_trainer(config, None, [], []), lit_module, data, run_dir)
-    if record.data_digest != data.digest:
-        raise RequestError(
-            Problem("data", data.digest, f"is not the data the run was made with ({record.data_digest})")
-        )
     rows = [(name, value, record.metrics.get(name)) for name, value in scores.items()]
     agrees = all(kept is not None and math.isclose(value, kept, abs_tol=TOLERANCE) for _, value, kept in rows)
     lines = [f"{relative(run_dir)}: {BEST} = epoch {record.best_epoch}, test split, {len(data.test)} images",

@@ -48,7 +48,7 @@ class RunningMean:
             targets: int64 (B,).
         """
         correct = (logits.argmax(1) == targets).sum()
-        weighted = loss.double() * len(targets)
+        weighted = loss.float() * len(targets)
         self.loss = weighted if self.loss is None else self.loss + weighted
         self.correct = correct if self.correct is None else self.correct + correct
         self.count += len(targets)

@@ -97,6 +97,7 @@ RULES: dict[str, Rule] = {
     "sweep_name": or_null(NAME),
     "monitor": METRIC,
     "monitor_mode": one_of("min", "max"),
+    "data.content": or_null(TEXT),
     "checkpoint_every": whole(1),
     "import_path": or_null(TEXT),
     "data.name": TEXT,
@@ -109,6 +110,10 @@ RULES: dict[str, Rule] = {
     "data.root": or_null(TEXT),
     "data.image_size": or_null(whole(1)),
     "trainer.max_epochs": whole(1),
+    "trainer.devices": Rule(
+        "must be 1, or a list with one device's number: a run uses one device",
+        lambda value: (value == 1 and _is_whole(value)) or (isinstance(value, list) and len(value) == 1),
+    ),
     "trainer.accumulate_grad_batches": whole(1),
     "trainer.gradient_clip_val": or_null(number(0, positive=True)),
     "executor.name": one_of("local"),
@@ -148,7 +153,7 @@ def check(config: Mapping[str, Any], reference: Mapping[str, Any]) -> list[Probl
     """
     checked = (_check_value(key, value, reference) for key, value in flatten(config).items())
     problems = [problem for problem in checked if problem is not None]
-    return problems + _check_targets(config)
+    return problems + check_targets(config)
 
 
 def _check_value(key: str, value: Any, known: Mapping[str, Any]) -> Problem | None:
@@ -203,7 +208,8 @@ def _rule_of_default(default: Any) -> Rule | None:
     return None  # null in the file: whatever the component takes
 
 
-def _check_targets(config: Mapping[str, Any]) -> list[Problem]:
+def check_targets(config: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem for every target of a config that the allow-list does not let pass."""
     extra = config.get("allowed_targets") or {}
     if not isinstance(extra, Mapping) or not all(isinstance(value, str) for value in extra.values()):
         message = "must map names to module.Class, or to a module with a dot behind"
@@ -213,7 +219,7 @@ def _check_targets(config: Mapping[str, Any]) -> list[Problem]:
     for key, target in flatten(config).items():
         if key.rsplit(".", 1)[-1] != "_target_" or target is None:
             continue
-        if not isinstance(target, str) or not any(_covers(entry, target) for entry in allowed):
+        if not isinstance(target, str) or not any(covers(entry, target) for entry in allowed):
             message = (
                 f"is not a target that configs may name; allowed are {'*, '.join(ALLOWED_TARGETS)}* "
                 f"and what is added by name: +allowed_targets.NAME={target}"
@@ -222,5 +228,6 @@ def _check_targets(config: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _covers(entry: str, target: str) -> bool:
+def covers(entry: str, target: str) -> bool:
+    """Whether an entry of the allow-list, a target or a module with a dot behind, lets a target pass."""
     return target.startswith(entry) if entry.endswith(".") else target == entry

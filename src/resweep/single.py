@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from resweep import __version__
 from resweep.config import flatten, read_frozen
 from resweep.console import Output, command, duration, relative, size
 from resweep.errors import Problem, RequestError
-from resweep.record import BEST, CHECKPOINTS, FINISHED, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
+from resweep.record import BEST, CHECKPOINTS, FINISHED, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, SWEEP_FILE, Record
 from resweep.sweep.ledger import check_writable, locked, write_run
 from resweep.sweep.plan import Plan
 
@@ -79,7 +80,10 @@ def carry_out(run_dir: Path, output: Output, data: ImageDataModule | None = None
 
     display = RunDisplay(output, config["trainer"]["max_epochs"], banner(run_dir, record, config))
     try:
-        with locked(run_dir):
+        with ExitStack() as held:
+            if (run_dir.parent / SWEEP_FILE).is_file():
+                held.enter_context(locked(run_dir.parent))  # a run of a sweep that is under way is not ours
+            held.enter_context(locked(run_dir))
             record = execute(run_dir, display, data)
     except Interrupted as stop:
         display.close()

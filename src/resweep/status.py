@@ -10,7 +10,7 @@ from typing import Any
 from resweep.console import command, duration, relative, value
 from resweep.errors import Problem, RequestError
 from resweep.record import FINISHED, LOCK_FILE, LOG_FILE, METRICS_FILE, RUN_FILE, SWEEP_FILE
-from resweep.report.load import RunRecord, Sweep, load_sweep
+from resweep.report.load import RunRecord, Sweep, folders_of_runs, folders_with, load_sweep
 
 FAILED = ("failed", "lost")
 
@@ -27,16 +27,16 @@ def status(folder: Path | None) -> str:
     folder = Path("runs") if folder is None else folder
     if not folder.is_dir():
         raise RequestError(Problem("SWEEP_DIR", str(folder), "no such folder"))
-    if (folder / SWEEP_FILE).is_file() or (folder / RUN_FILE).is_file() or any(folder.glob(f"*/{RUN_FILE}")):
+    if (folder / SWEEP_FILE).is_file() or (folder / RUN_FILE).is_file() or folders_with(RUN_FILE, folder):
         return _one_sweep(load_sweep(folder))
-    sweeps = sorted(path.parent for path in folder.glob(f"*/{SWEEP_FILE}"))
-    singles = [path.parent for path in folder.glob(f"*/*/{RUN_FILE}") if path.parent.parent not in sweeps]
+    sweeps = folders_with(SWEEP_FILE, folder)
+    singles = [run for child in folders_of_runs(folder) for run in folders_with(RUN_FILE, child)]
     if not sweeps and not singles:
         raise RequestError(Problem("SWEEP_DIR", str(folder), "holds no sweep and no run"))
     titles = ["sweep", "runs", "done", "running", "failed", "waiting", "best"]
     lines = _table([_sweep_row(load_sweep(path)) for path in sweeps], titles)
     if singles:
-        lines.append(f"{len({path.resolve() for path in singles})} single runs")
+        lines.append("1 single run" if len(singles) == 1 else f"{len(singles)} single runs")
     return "\n".join(lines)
 
 
@@ -87,11 +87,15 @@ def _one_sweep(sweep: Sweep) -> str:
     lines = [f"{sweep.name}: {text}", *_table(rows, names)]
     lines += [f"damaged  {line}" for line in sweep.damaged]
     for run in sweep.runs:
-        if _state(run, alive) in FAILED:
+        state = _state(run, alive)
+        again = command("resweep", "resume", relative(run.dir))
+        if state in FAILED:
             reason = run.error_text or "the process is gone"
-            lines.append(f"{_state(run, alive)}  {run.folder}  {reason}   log {relative(run.dir / LOG_FILE)}")
-            lines.append(f"        again:  {command('resweep', 'resume', relative(run.dir))}")
-    if counts["waiting"] or counts["failed"]:
+            lines.append(f"{state}  {run.folder}  {reason}   log {relative(run.dir / LOG_FILE)}")
+            lines.append(f"        again:  {again}")
+        elif not sweep.request and state not in FINISHED and state != "running":
+            lines.append(f"next  {again}")
+    if sweep.request and (counts["waiting"] or counts["failed"]):
         lines.append(f"next  {command('resweep', 'resume', relative(sweep.dir))}")
     return "\n".join(lines)
 

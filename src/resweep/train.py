@@ -85,7 +85,8 @@ def execute(run_dir: Path, observer: Observer | None = None, data: ImageDataModu
         terminated = isinstance(stop, SIGTERMException) or getattr(stop, "code", None) == 143
         raise Interrupted(143 if terminated else 130) from stop
     except Exception as error:  # one run's failure is a state of its record, whatever it was
-        record.status = "failed"
+        if record.status not in FINISHED:  # what fails after the result is there does not undo it
+            record.status = "failed"
         record.error = describe(error)
         with open(run_dir / LOG_FILE, "a", encoding="utf-8") as log:
             traceback.print_exception(error, file=log)
@@ -111,7 +112,9 @@ def _train(
     trainer = build_trainer(config, run_dir, [recorder, saver], build_loggers(config, run_dir))
     record.data_digest = data.digest
     record.parameters = sum(parameter.numel() for parameter in net.parameters())
-    observer.on_start(start_facts(config, data, net))
+    device = trainer.strategy.root_device
+    record.environment["accelerator"] = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    observer.on_start(start_facts(config, data, net, str(device)))
     last = run_dir / CHECKPOINTS / LAST
     started = time.perf_counter()
     try:
@@ -129,6 +132,8 @@ def _train(
         record.metrics.update(scores)
         write_confusion(run_dir, confusion, data.classes)
         record.status = "completed"
+    record.finished_at = utc_now()
+    record.write(run_dir)  # the result is safe whatever a logger does
     _finish_loggers(trainer, config, record, confusion, data.classes)
 
 
@@ -184,7 +189,7 @@ def _finish_loggers(
             logger.experiment.close()
 
 
-def start_facts(config: dict[str, Any], data: ImageDataModule, net: torch.nn.Module) -> dict[str, Any]:
+def start_facts(config: dict[str, Any], data: ImageDataModule, net: torch.nn.Module, device: str) -> dict[str, Any]:
     """Return what a person wants to know before training starts, as plain values."""
     return {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
@@ -195,7 +200,7 @@ def start_facts(config: dict[str, Any], data: ImageDataModule, net: torch.nn.Mod
         "classes": data.num_classes,
         "shape": tuple(data.image_shape),
         "steps_per_epoch": steps_per_epoch(config, data),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": device,
     }
 
 

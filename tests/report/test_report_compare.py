@@ -154,3 +154,53 @@ def test_a_stream_without_the_sign_gets_ascii(known, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     text = compare([str(known)], write=False)
     assert text.isascii() and "0.9200 +/- 0.0200" in text
+
+
+def test_repeats_are_named_and_all_listed(plant):
+    sweep = plant("train")
+    for day in (1, 2, 3):
+        sweep.run({}, 0, 0.9, 0.9, config_digest="same", finished_at=f"2026-01-0{day}T00:00:00+00:00")
+    text = compare([str(sweep.dir)])
+    assert text.startswith("train: 3 of 3 runs completed, 2 repeats of the same config counted once   ranked by")
+    assert "n=1)" in text and "± 0.0000" not in text
+    assert "2 repeats of the same config counted once." in (sweep.dir / "report.html").read_text(encoding="utf-8")
+    assert (sweep.dir / "results.csv").read_text().count("\n") == 4
+    assert json.loads(compare([str(sweep.dir)], as_json=True, write=False))["sweeps"][0]["repeats"] == 2
+
+
+def test_the_note_says_what_the_intervals_are(plant):
+    sweep = plant()
+    for seed in range(3):
+        sweep.run({"optimizer": "sgd"}, seed, 0.9, 0.9 + seed / 100)
+        sweep.run({"optimizer": "adam"}, seed, 0.8, 0.8 + seed / 100)
+    sweep.run({"optimizer": "adam"}, 3, status="diverged")
+    folder = sweep.finish()
+    note = compare([str(folder)]).splitlines()[4]
+    assert "95 % interval, not corrected for several comparisons" in note
+    assert "sign test, which takes 6 seeds" in note
+    assert note.endswith("settings with failed, diverged or lost runs rank below the others")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "equal in every seed" in page and "two-sided sign test" in page
+
+
+def test_single_runs_are_resumed_one_by_one(plant):
+    sweep = plant("single runs")
+    sweep.run({"optimizer": "sgd"}, 0, 0.5, 0.5)
+    failed = sweep.run({"optimizer": "adam"}, 0, status="failed")
+    lines = compare([str(sweep.dir)], write=False).splitlines()
+    assert [line for line in lines if "resweep resume" in line] == [f"next  resweep resume '{failed}'"]
+
+
+def test_a_folder_of_sweeps_is_refused_and_left_alone(plant, tmp_path):
+    sweep = plant("opt")
+    run = sweep.run({"optimizer": "sgd"}, 0, 0.5, 0.5)
+    sweep.finish()
+    (tmp_path / "latest").symlink_to(run)
+    with pytest.raises(RequestError, match="sweeps below it: opt"):
+        compare([str(tmp_path)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "opt"]
+
+
+def test_the_formats_are_named_as_the_command_line_names_them(known):
+    with pytest.raises(RequestError, match=r"--json, --csv and --markdown$"):
+        compare([str(known)], as_markdown=True, as_csv=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resweep.errors import RequestError
-from resweep.report.load import load_confusion, load_curves, load_sweep
+from resweep.report.load import load_confusion, load_curves, load_sweep, without_repeats
 
 
 def test_reads_the_runs_in_plan_order(plant):
@@ -138,3 +138,34 @@ def test_loading_and_ranking_import_nothing_heavy(known):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["1 diverged, 1 failed", "[]"]
+
+
+def test_a_link_to_a_run_makes_no_sweep_of_a_folder_of_sweeps(plant, tmp_path: Path):
+    sweep = plant("opt")
+    run = sweep.run({"optimizer": "sgd"}, 0, 0.5, 0.5)
+    sweep.finish()
+    (tmp_path / "latest").symlink_to(run)
+    with pytest.raises(RequestError, match="sweeps below it: opt"):
+        load_sweep(tmp_path)
+    (sweep.dir / "sweep.yaml").unlink()
+    (tmp_path / "again").symlink_to(sweep.dir)
+    with pytest.raises(RequestError, match=r"folders of runs below it: opt  did you"):
+        load_sweep(tmp_path)
+
+
+def test_of_repeats_the_newest_finished_run_counts(plant):
+    sweep = plant()
+    days = {"completed": "03", "failed": "05", "diverged": "04", "running": None}
+    for status, day in days.items():
+        when = None if day is None else f"2026-01-{day}T00:00:00+00:00"
+        sweep.run({}, 0, status=status, config_digest="same", finished_at=when)
+    sweep.run({}, 1, config_digest="other")
+    sweep.run({}, 1)
+    sweep.run({}, 1)
+    runs = load_sweep(sweep.finish()).runs
+    assert [run.folder for run in without_repeats(runs)] == ["run-002", "run-004", "run-005", "run-006"]
+    started = [("failed", "2026-01-01T00:00:00+00:00"), ("running", "2026-01-02T00:00:00+00:00")]
+    other = plant("unfinished")
+    for status, when in reversed(started):
+        other.run({}, 0, status=status, config_digest="same", started_at=when)
+    assert [run.status for run in without_repeats(load_sweep(other.finish()).runs)] == ["running"]

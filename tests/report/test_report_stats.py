@@ -78,3 +78,20 @@ def test_only_shared_seeds_count():
     assert found.mean == pytest.approx(-0.2)
     nothing = paired_difference({7: 0.0}, {8: 1.0})
     assert (nothing.n, nothing.mean, nothing.verdict) == (0, None, TOO_FEW_SEEDS)
+
+
+@pytest.mark.parametrize("n", range(3, 9))
+@pytest.mark.parametrize("side", [-1, 1])
+def test_equal_differences_are_judged_by_the_sign_test(n, side):
+    best = {seed: 0.9 + seed / 997 for seed in range(n)}  # the differences are equal up to rounding only
+    ours = {seed: value + side * 0.01 for seed, value in best.items()}
+    found = paired_difference(ours, best)
+    significant = scipy.stats.binomtest(n, n).pvalue < 0.05
+    assert found.verdict == (("higher" if side > 0 else "lower") if significant else NOT_DISTINGUISHABLE)
+    assert (found.low, found.high, found.sign_test) == (None, None, True)
+
+
+def test_no_difference_in_any_seed_is_not_distinguishable():
+    best = {seed: 0.9 for seed in range(10)}
+    assert paired_difference(best, best).verdict == NOT_DISTINGUISHABLE
+    assert not paired_difference(best | {0: 0.8}, best).sign_test

@@ -180,3 +180,55 @@ def test_texts_of_values_and_durations():
         "6m02s",
         "1h22m",
     ]
+
+
+def test_repeats_of_a_config_are_one_seed(plant):
+    sweep = plant()
+    for day, value in (("02", 0.7), ("03", 0.9), ("01", 0.8)):
+        when = f"2026-01-{day}T00:00:00+00:00"
+        sweep.run({}, 0, value, value, config_digest="same", finished_at=when)
+    loaded = load_sweep(sweep.finish())
+    table = ranking(loaded)
+    assert (table.rows[0].val.n, table.rows[0].val.mean, table.repeats) == (1, 0.9, 2)
+    assert len(results_rows(loaded)) == 3
+
+
+def survivors(plant, lucky: str, status: str):
+    """One of three seeds of ``lucky`` completed with the highest mean, the other two have another status."""
+    sweep = plant()
+    for seed in range(3):
+        sweep.run({"optimizer": "sgd"}, seed, 0.8 + seed / 100, 0.8 + seed / 100)
+    sweep.run({"optimizer": lucky}, 0, 0.95, 0.95)
+    for seed in (1, 2):
+        sweep.run({"optimizer": lucky}, seed, status=status)
+    return ranking(load_sweep(sweep.finish()))
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged", "lost"])
+def test_a_lucky_seed_does_not_outrank_complete_settings(plant, status):
+    table = survivors(plant, "adam", status)
+    assert [row.values["optimizer"] for row in table.rows] == ["sgd", "adam"]
+    text = answer(table)
+    assert text.startswith("Best on validation: optimizer=sgd (val 0.8100")
+    assert "only" not in text
+    assert "ranked below: optimizer=adam (1 of 3 runs completed)." in text
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "interrupted"])
+def test_a_sweep_under_way_is_ranked_by_the_mean(plant, status):
+    table = survivors(plant, "adam", status)
+    assert [row.values["optimizer"] for row in table.rows] == ["adam", "sgd"]
+    assert table.rows[0].not_completed == {status: 2}
+    assert "runs completed" not in answer(table)
+
+
+def test_the_answer_says_when_even_the_best_is_incomplete(plant):
+    sweep = plant()
+    for name, value in (("sgd", 0.8), ("adam", 0.9)):
+        sweep.run({"optimizer": name}, 0, value, value)
+        for seed in (1, 2):
+            sweep.run({"optimizer": name}, seed, status="diverged")
+    text = answer(ranking(load_sweep(sweep.finish())))
+    assert text.startswith(
+        "Best on validation: optimizer=adam (val 0.9000, test 0.9000, n=1), only 1 of 3 runs completed."
+    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -126,7 +127,9 @@ def test_another_plan_is_refused_with_what_differs(
 def test_machine_facts_are_not_said_to_differ(plan: Planner, tmp_path: Path) -> None:
     prepare(plan("seed=0,1", "threads=1"), tmp_path / "mine")
     with pytest.raises(RequestError) as caught:
-        prepare(plan("seed=0,1", "optimizer.lr=0.2", "threads=2", "runs_dir=x", "trainer.devices=2"), tmp_path / "mine")
+        prepare(
+            plan("seed=0,1", "optimizer.lr=0.2", "threads=2", "runs_dir=x", "trainer.devices=[1]"), tmp_path / "mine"
+        )
     assert "it differs in optimizer.lr." in caught.value.problems[0].message
 
 
@@ -191,3 +194,15 @@ def test_a_second_process_is_refused_and_told_who_holds_the_sweep(tmp_path: Path
         assert (tmp_path / LOCK_FILE).read_text().startswith("process ")
     with locked(tmp_path), pytest.raises(RequestError, match="is being carried out by"), locked(tmp_path):
         pass
+
+
+def test_a_run_that_was_taken_away_is_made_anew(plan: Planner, tmp_path: Path) -> None:
+    made = plan("seed=0,1")
+    assert not prepare(made, tmp_path / "mine")
+    gone = tmp_path / "mine" / made.runs[0].folder
+    shutil.rmtree(gone)
+    assert prepare(made, tmp_path / "mine")
+    assert Record.read(gone).status == "pending"
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == sorted(
+        ["sweep.yaml", *(run.folder for run in made.runs)]
+    )

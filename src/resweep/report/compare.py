@@ -14,7 +14,8 @@ from typing import Any
 
 from resweep.console import duration
 from resweep.errors import Problem, RequestError
-from resweep.report.load import Sweep, load_sweep
+from resweep.record import FINISHED
+from resweep.report.load import RunRecord, Sweep, load_sweep
 from resweep.report.stats import MIN_SEEDS, Difference
 from resweep.report.table import (
     Ranking,
@@ -23,11 +24,13 @@ from resweep.report.table import (
     counts_text,
     csv_text,
     ranking,
+    repeats_text,
     results_rows,
     summary_text,
     value_text,
     write_results_csv,
 )
+from resweep.status import held
 
 
 def compare(
@@ -59,7 +62,7 @@ def compare(
     """
     sweeps = _load_all(paths)
     if as_json + as_csv + as_markdown > 1:
-        raise RequestError(Problem("compare", None, "choose one of --json, --csv and --md"))
+        raise RequestError(Problem("compare", None, "choose one of --json, --csv and --markdown"))
     tables = [ranking(sweep) for sweep in sweeps]
     written = [_write_files(sweep) for sweep in sweeps] if write else []
     warnings = comparison_warnings(sweeps)
@@ -80,10 +83,12 @@ def compare(
 
 
 def header_line(table: Ranking) -> str:
-    """Return the sweep's name, how many runs completed, what happened to the others, what ranks and what is shown."""
+    """Return the sweep's name, how many runs completed, what happened to the others, repeats, and what ranks."""
     counts = table.sweep.counts
     rest = counts_text(counts)
     done = f"{counts.get('completed', 0)} of {sum(counts.values())} runs completed{f' ({rest})' if rest else ''}"
+    repeats = repeats_text(table)
+    done += "" if repeats is None else f", {repeats}"
     shown = f", shown: {table.shown}" if table.shown is not None else ""
     return f"{table.sweep.name}: {done}   ranked by {table.monitor}{shown}"
 
@@ -175,8 +180,14 @@ def _note(table: Ranking, plus_minus: str) -> str:
     note = f"mean {plus_minus} sd over n seeds"
     if any(0 < row.val.n < MIN_SEEDS for row in table.rows):
         note += f" (below {MIN_SEEDS} seeds: mean, smallest..largest)"
-    if any(row.difference is not None for row in table.rows):
+    differences = [row.difference for row in table.rows if row.difference is not None]
+    if differences:
         note += f"; vs best: difference in {table.shown or table.monitor}, paired by seed, 95 % interval"
+        note += ", not corrected for several comparisons"
+    if any(difference.sign_test for difference in differences):
+        note += "; where all seeds differ by the same amount: sign test, which takes 6 seeds"
+    if len({row.broken for row in table.rows if row.val.n}) > 1:
+        note += "; settings with failed, diverged or lost runs rank below the others"
     return note
 
 
@@ -294,7 +305,9 @@ def _json_object(
     for table in tables:
         about = {"name": table.sweep.name, "dir": str(table.sweep.dir), "counts": table.sweep.counts}
         about |= {"monitor": table.monitor, "mode": table.mode, "shown": table.shown, "answer": answer(table)}
-        about |= {"settings": _json_rows(table)} | ({"runs": results_rows(table.sweep)} if runs else {})
+        about |= {"repeats": table.repeats, "settings": _json_rows(table)} | (
+            {"runs": results_rows(table.sweep)} if runs else {}
+        )
         sweeps.append(about | {"damaged": table.sweep.damaged})
     files = [{"report": str(report), "table": str(results)} for report, results in written]
     return {"sweeps": sweeps, "warnings": warnings, "files": files}
@@ -313,11 +326,17 @@ def _planned_epochs(sweep: Sweep) -> str | None:
 def _next_commands(sweeps: list[Sweep]) -> list[str]:
     commands = []
     for sweep in sweeps:
-        if set(sweep.counts) - {"completed", "diverged", "pruned"}:
+        if not sweep.request:  # single runs: only each of them can be resumed
+            commands += [f"resweep resume {shlex.quote(str(run.dir))}" for run in sweep.runs if _resumable(run)]
+        elif set(sweep.counts) - FINISHED:
             commands.append(f"resweep resume {shlex.quote(str(sweep.dir))}")
     boards = ",".join(str(sweep.dir) for sweep in sweeps) if len(sweeps) > 1 else str(sweeps[0].dir)
     option = "--logdir_spec" if len(sweeps) > 1 else "--logdir"
     return [f"next  {command}" for command in [f"tensorboard {option} {shlex.quote(boards)}", *commands][:3]]
+
+
+def _resumable(run: RunRecord) -> bool:
+    return run.status not in FINISHED and not held(run.dir)
 
 
 def _plus_minus() -> str:

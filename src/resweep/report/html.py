@@ -28,6 +28,7 @@ from resweep.report.table import (
     answer,
     counts_text,
     ranking,
+    repeats_text,
     run_command,
     summary_text,
     sweep_command,
@@ -125,8 +126,11 @@ def _ranking(table: Ranking) -> str:
         f"Ranked by mean {table.monitor}; test metrics are shown, never used to choose. Figures are mean ± standard "
         "deviation over the n completed seeds, with smallest..largest below; runs of a "
         "setting that did not complete stand below its n. Against best: mean difference in "
-        f"{compared} and its 95 % interval, paired by seed."
+        f"{compared} and its 95 % interval, paired by seed. Settings with failed, diverged or lost runs rank below "
+        "the others."
     )
+    repeats = repeats_text(table)
+    note += "" if repeats is None else f" {repeats}."
     return f'<p class="quiet">{escape(note)}</p>{_table(heads, _labelled(heads, body), "Settings", "wide cards")}'
 
 
@@ -309,10 +313,13 @@ def _method(table: Ranking) -> str:
         f"of settings use the validation part only{split}; the test part is "
         "measured once per run, at its end, with its best checkpoint.",
         "Means and intervals are over completed runs that differ in the seed only. Failed, diverged and unfinished "
-        "runs are counted, never averaged in.",
+        "runs are counted, never averaged in, and a setting with failed, diverged or lost runs ranks below those "
+        "without. Of several runs of the same config the newest finished one counts.",
         f"The 95 % interval of a mean is mean ± t(n-1) · sd / √n. From {MIN_SEEDS} shared seeds on, a setting is "
         "called lower or higher than the best if the paired t interval of the per-seed differences leaves out 0, "
-        "otherwise not distinguishable. The intervals are not corrected for the number of settings.",
+        "otherwise not distinguishable. Where all per-seed differences are equal, the interval has no width and says "
+        "nothing; a two-sided sign test (2 · 0.5ⁿ < 5 %) then decides, which takes six shared seeds. "
+        "The intervals are not corrected for the number of settings.",
     ]
     facts = {"ranked by": f"{table.monitor} ({'larger' if table.mode == 'max' else 'smaller'} is better)"}
     facts |= _environment(sweep.runs)
@@ -415,6 +422,8 @@ def _mean_text(summary: Summary, expected: int) -> str:
 def _interval(difference: Difference | None) -> str:
     if difference is None or difference.n < MIN_SEEDS:
         return ""
+    if difference.sign_test:
+        return "equal in every seed"
     return f"[{difference.low:+.4f}, {difference.high:+.4f}]"
 
 

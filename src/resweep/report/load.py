@@ -9,12 +9,13 @@ import csv
 import math
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resweep.errors import Problem, RequestError, nearest_name
-from resweep.record import COLUMNS, RUN_FILE, Record, parse_record
+from resweep.record import COLUMNS, FINISHED, RUN_FILE, SWEEP_FILE, Record, parse_record
 
 if TYPE_CHECKING:
     import pandas
@@ -119,12 +120,37 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
     if (folder / "run.json").exists() and not (folder / "sweep.yaml").exists():
         run = _read_run(folder, damaged)
         return Sweep(folder, folder.resolve().name, {}, [] if run is None else [run], damaged)
-    if not (folder / "sweep.yaml").exists() and not any(folder.glob("*/run.json")):
+    if not (folder / "sweep.yaml").exists() and not folders_with(RUN_FILE, folder):
         raise RequestError(_not_a_sweep(path, "holds no sweep.yaml and no run.json"))
     request = _read_request(folder, damaged)
     runs = [_read_run(child, damaged) for child in _run_folders(folder, request)]
     name = str(request.get("name") or folder.resolve().name)
     return Sweep(folder, name, request, [run for run in runs if run is not None], damaged)
+
+
+def folders_with(name: str, folder: Path) -> list[Path]:
+    """Return the folders directly below a folder that hold a file, by name; links such as ``latest`` are left out."""
+    return sorted(path.parent for path in folder.glob(f"*/{name}") if not path.parent.is_symlink())
+
+
+def folders_of_runs(folder: Path) -> list[Path]:
+    """Return the folders directly below a folder that hold runs and no ``sweep.yaml``, by name; links are left out."""
+    found = {path.parent.parent for path in folder.glob(f"*/*/{RUN_FILE}") if not path.parent.is_symlink()}
+    return sorted(path for path in found if not path.is_symlink() and not (path / SWEEP_FILE).exists())
+
+
+def without_repeats(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the runs with one for each config digest, in the place of its first run.
+
+    The same config with the same seed is no further sample. Of its runs the one that finished last counts, or, while
+    none has finished, the one that was active last. Runs without a digest are all kept.
+    """
+    kept: dict[str | int, RunRecord] = {}
+    for number, run in enumerate(runs):
+        key = number if run.config_digest is None else run.config_digest
+        if key not in kept or _age(run) >= _age(kept[key]):
+            kept[key] = run
+    return list(kept.values())
 
 
 def load_curves(run: RunRecord) -> pandas.DataFrame:
@@ -195,8 +221,8 @@ def _read_request(folder: Path, damaged: list[str]) -> dict[str, Any]:
 
 
 def _run_folders(folder: Path, request: dict[str, Any]) -> list[Path]:
-    """Folders with a record, those of the plan first and in its order; links such as ``latest`` are passed over."""
-    found = {path.parent.name for path in folder.glob("*/run.json") if not path.parent.is_symlink()}
+    """Folders with a record, those of the plan first and in its order."""
+    found = {path.name for path in folders_with(RUN_FILE, folder)}
     planned = [str(name) for name in request.get("runs") or () if str(name) in found]
     return [folder / name for name in dict.fromkeys([*planned, *sorted(found)])]
 
@@ -215,14 +241,21 @@ def _read_run(folder: Path, damaged: list[str]) -> RunRecord | None:
 
 def _not_a_sweep(path: str | os.PathLike[str], message: str) -> Problem:
     folder = Path(path)
-    inside = sorted(child.parent for child in folder.glob("*/sweep.yaml"))
+    sweeps = folders_with(SWEEP_FILE, folder)
+    inside = sweeps or folders_of_runs(folder)
     if inside:
         names = ", ".join(child.name for child in inside[:6])
-        return Problem("SWEEP_DIR", str(path), f"{message}, but sweeps below it: {names}", str(inside[0]))
+        kind = "sweeps" if sweeps else "folders of runs"
+        return Problem("SWEEP_DIR", str(path), f"{message}, but {kind} below it: {names}", str(inside[0]))
     parent = folder.parent
     siblings = [child.name for child in parent.iterdir() if child.is_dir()] if parent.is_dir() else []
     closest = nearest_name(folder.name, sorted(set(siblings) - {folder.name}))
     return Problem("SWEEP_DIR", str(path), message, None if closest is None else str(parent / closest))
+
+
+def _age(run: RunRecord) -> tuple[bool, str]:
+    """What is larger for the run that counts among repeats; ISO 8601 texts in UTC sort by time."""
+    return run.status in FINISHED, run.finished_at or run.started_at or ""
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Means over seeds, their intervals, and differences paired by seed.
 
 Every run of a setting differs from the others of that setting in its seed only, so n is a number of seeds. Intervals
-assume that the seeds' results are roughly normal; they are not corrected for the number of settings compared.
+assume that the seeds' results are roughly normal; they are not corrected for the number of settings compared. Where
+the assumption breaks down because every seed differs by the same amount, a sign test takes the interval's place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ MIN_SEEDS = 3
 
 NOT_DISTINGUISHABLE = "not distinguishable"
 TOO_FEW_SEEDS = "too few seeds"
+
+ROUNDING = 1e-6
+"""Differences closer than this share of the values are equal: metrics are computed in single precision (6e-8)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Difference:
     Args:
         n: shared seeds.
         mean: mean of the differences ours - best; None for n = 0.
-        low: lower end of the 95 % paired t interval; None for n < 2.
+        low: lower end of the 95 % paired t interval; None for n < 2 and where all differences are equal.
         high: upper end of the same interval.
         verdict: "lower", "higher", "not distinguishable" or "too few seeds".
     """
@@ -58,6 +62,11 @@ class Difference:
     low: float | None
     high: float | None
     verdict: str
+
+    @property
+    def sign_test(self) -> bool:
+        """Whether all differences are equal, so that a sign test has decided in place of the interval."""
+        return self.n >= MIN_SEEDS and self.low is None
 
 
 def summarize(values: Sequence[float]) -> Summary:
@@ -94,8 +103,11 @@ def paired_difference(ours: Mapping[int, float], best: Mapping[int, float]) -> D
     """Return the mean difference to the best setting over shared seeds, with a verdict in words.
 
     The 95 % t interval of the per-seed differences decides from three shared seeds on: 0 inside it is "not
-    distinguishable", otherwise "lower" or "higher" says on which side of the best the setting lies. Differences that
-    are all alike give an interval without width; that happens with few test images and is no stronger evidence.
+    distinguishable", otherwise "lower" or "higher" says on which side of the best the setting lies.
+
+    Differences that are all equal, which happens with few test images, would give an interval without width that
+    claims certainty. Then the two-sided sign test decides at 5 %: n equal signs have probability 2 * 0.5^n, so fewer
+    than six shared seeds are never distinguishable.
 
     Args:
         ours: the setting's value of each seed.
@@ -104,7 +116,7 @@ def paired_difference(ours: Mapping[int, float], best: Mapping[int, float]) -> D
     Returns:
         The difference; a seed that only one of the two has is left out.
 
-    Source: paired t interval, checked against scipy.stats.ttest_rel.
+    Source: paired t interval, checked against scipy.stats.ttest_rel; sign test, against scipy.stats.binomtest.
 
     Example:
         >>> paired_difference({0: 0.5, 1: 0.6}, {0: 0.7, 1: 0.7}).verdict
@@ -112,13 +124,18 @@ def paired_difference(ours: Mapping[int, float], best: Mapping[int, float]) -> D
     """
     shared = [seed for seed in ours if seed in best]
     summary = summarize([ours[seed] - best[seed] for seed in shared])
+    rounding = ROUNDING * max((abs(values[seed]) for values in (ours, best) for seed in shared), default=0.0)
+    equal = summary.n > 1 and summary.largest - summary.smallest <= rounding
+    low, high = (None, None) if equal else (summary.low, summary.high)
+    side = "lower" if summary.n and summary.mean < 0 else "higher"
     if summary.n < MIN_SEEDS:
         verdict = TOO_FEW_SEEDS
-    elif summary.low <= 0 <= summary.high:
-        verdict = NOT_DISTINGUISHABLE
+    elif equal:
+        distinguishable = abs(summary.mean) > rounding and 2 * 0.5**summary.n < 0.05
+        verdict = side if distinguishable else NOT_DISTINGUISHABLE
     else:
-        verdict = "lower" if summary.mean < 0 else "higher"
-    return Difference(summary.n, summary.mean, summary.low, summary.high, verdict)
+        verdict = NOT_DISTINGUISHABLE if low <= 0 <= high else side
+    return Difference(summary.n, summary.mean, low, high, verdict)
 
 
 def _t_quantile(degrees: int) -> float:

@@ -1,7 +1,9 @@
 """Settings ranked over their seeds, and one row per run for ``results.csv``.
 
 A setting is a combination of swept values without the seed. Settings are ranked by the validation metric that the
-config monitors, never by a test metric; runs that did not complete are counted and never averaged in.
+config monitors, never by a test metric; runs that did not complete are counted and never averaged in. Were the mean
+alone to rank, a setting that mostly diverges could win by its one lucky seed; so settings with failed, diverged or lost
+runs stand below those without. Runs of one and the same config count once.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ import os
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resweep import console
 from resweep.record import write_atomic
-from resweep.report.load import RunRecord, Sweep
+from resweep.report.load import RunRecord, Sweep, without_repeats
 from resweep.report.stats import (
     MIN_SEEDS,
     NOT_DISTINGUISHABLE,
@@ -32,6 +34,9 @@ from resweep.report.stats import (
 )
 
 RUN_COLUMNS = ("best_epoch", "epochs", "fit_seconds", "images_per_second", "parameters", "peak_memory_bytes")
+BROKEN = frozenset({"failed", "diverged", "lost"})
+"""States that push a setting below those without them; a run that waits or is under way does not."""
+
 ONLY_IN_SWEEPS = ("sweep_name", "runs_dir", "search", "executor", "hydra")
 
 
@@ -41,12 +46,12 @@ class SettingRow:
 
     Args:
         values: the swept values that differ between settings, by dotted key; the seed is not among them.
-        runs: every run of the setting, in plan order.
+        runs: the runs of the setting, in plan order, repeats of the same config left out.
         val: the monitored metric over completed runs.
         test: the shown test metric over completed runs.
         difference: against the best row on the shown metric; None for the best row and without completed runs.
         fit_seconds: median over completed runs, seconds.
-        best: whether this is the row with the best mean validation metric.
+        best: whether this is the row that ranks first.
     """
 
     values: dict[str, Any]
@@ -67,6 +72,11 @@ class SettingRow:
         """Number of the other runs by status."""
         return dict(Counter(run.status for run in self.runs if run.status != "completed"))
 
+    @property
+    def broken(self) -> bool:
+        """Whether a run failed, diverged or was lost, so that the means are those of the survivors."""
+        return _broken(self.runs)
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -78,7 +88,8 @@ class Ranking:
         mode: "max" or "min".
         shown: the test metric that is reported, None when no run has one.
         names: short column name by dotted key, for the values that differ.
-        rows: the settings; those without a completed run last.
+        rows: the settings; those with failed, diverged or lost runs below the others, those without a result last.
+        repeats: runs left out of the rows because another run has the same config.
     """
 
     sweep: Sweep
@@ -87,6 +98,7 @@ class Ranking:
     shown: str | None
     names: dict[str, str]
     rows: list[SettingRow]
+    repeats: int = 0
 
     @property
     def best(self) -> SettingRow | None:
@@ -106,21 +118,23 @@ def ranking(sweep: Sweep) -> Ranking:
             ``val/accuracy`` and the larger the better (the smaller, for a loss).
 
     Returns:
-        The ranking; equal means keep the order of the plan.
+        The ranking; equal means keep the order of the plan. Settings with failed, diverged or lost runs come after
+        those without, and of several runs of the same config the newest finished one counts.
     """
+    counted = replace(sweep, runs=without_repeats(sweep.runs))
     monitor = str(sweep.base.get("monitor") or "val/accuracy")
     mode = str(sweep.base.get("monitor_mode") or ("min" if monitor.endswith("loss") else "max"))
-    shown = _shown_metric(sweep, monitor)
-    keys = differing_keys(sweep)
+    shown = _shown_metric(counted, monitor)
+    keys = differing_keys(counted)
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
-    for run in sweep.runs:
+    for run in counted.runs:
         groups.setdefault(tuple(value_text(run.swept.get(key)) for key in keys), []).append(run)
     sign = -1 if mode == "max" else 1
     summaries = [(runs, summarize(metric_values(runs, monitor))) for runs in groups.values()]
-    summaries.sort(key=lambda pair: (pair[1].mean is None, sign * (pair[1].mean or 0.0)))
+    summaries.sort(key=lambda pair: (pair[1].mean is None, _broken(pair[0]), sign * (pair[1].mean or 0.0)))
     best = summaries[0][0] if summaries and summaries[0][1].n else None
     rows = [_row(runs, keys, val, best, shown or monitor, shown) for runs, val in summaries]
-    return Ranking(sweep, monitor, mode, shown, short_names(keys), rows)
+    return Ranking(sweep, monitor, mode, shown, short_names(keys), rows, len(sweep.runs) - len(counted.runs))
 
 
 def settings_table(sweep: Sweep) -> list[SettingRow]:
@@ -141,7 +155,7 @@ def metric_values(runs: Iterable[RunRecord], metric: str) -> list[float]:
 
 
 def answer(table: Ranking, plus_minus: str = "±") -> str:
-    """Return what the sweep showed, in one to three sentences.
+    """Return what the sweep showed, in a few sentences.
 
     Args:
         table: a ranked sweep.
@@ -156,9 +170,17 @@ def answer(table: Ranking, plus_minus: str = "±") -> str:
     if best.test.n:
         parts.append(f"{names[1]} {summary_text(best.test, plus_minus)}")
     numbers = f"({', '.join(parts)}, n={best.val.n})"
+    if best.broken:
+        numbers += f", only {_completed_text(best)}"
     if not table.names:
         return f"One setting {numbers}."
     return " ".join([f"Best on validation: {table.setting(best)} {numbers}.", *_verdicts(table)])
+
+
+def repeats_text(table: Ranking) -> str | None:
+    """Return how many runs were left out as repeats, None when there are none."""
+    plural = "" if table.repeats == 1 else "s"
+    return f"{table.repeats} repeat{plural} of the same config counted once" if table.repeats else None
 
 
 def results_rows(sweep: Sweep) -> list[dict[str, Any]]:
@@ -290,9 +312,11 @@ def _shown_metric(sweep: Sweep, monitor: str) -> str | None:
 
 def _verdicts(table: Ranking) -> list[str]:
     others = [row for row in table.rows if row.difference is not None]
+    survivors = _survivors(table)
     by_verdict: dict[str, list[SettingRow]] = {}
     for row in others:
-        by_verdict.setdefault(row.difference.verdict, []).append(row)
+        if row not in survivors or row.difference.verdict != "higher":
+            by_verdict.setdefault(row.difference.verdict, []).append(row)
     seeds = _span([row.difference.n for row in by_verdict.get(NOT_DISTINGUISHABLE, ())])
     words = {
         NOT_DISTINGUISHABLE: f"Not distinguishable from it with {seeds} seeds: ",
@@ -300,6 +324,9 @@ def _verdicts(table: Ranking) -> list[str]:
         TOO_FEW_SEEDS: "Too few shared seeds to tell apart from it: ",
     }
     sentences = [f"{text}{_some(table, by_verdict[key])}." for key, text in words.items() if key in by_verdict]
+    if survivors:
+        listed = _some(table, survivors, lambda row: f"{table.setting(row)} ({_completed_text(row)})")
+        sentences.insert(0, f"Better on validation in the runs that completed, but ranked below: {listed}.")
     worse = len(by_verdict.get("lower", ()))
     if worse:
         everything = "The other setting is" if worse == 1 else f"All {worse} other settings are"
@@ -308,8 +335,26 @@ def _verdicts(table: Ranking) -> list[str]:
     return sentences
 
 
-def _some(table: Ranking, rows: list[SettingRow], limit: int = 4) -> str:
-    listed = "; ".join(table.setting(row) for row in rows[:limit])
+def _survivors(table: Ranking) -> list[SettingRow]:
+    """Settings whose mean beats the best row's, which ranks above them because none of its runs broke."""
+    best, sign = table.best, 1 if table.mode == "max" else -1
+    if best is None or best.broken:
+        return []
+    return [row for row in table.rows if row.broken and row.val.n and sign * (row.val.mean - best.val.mean) > 0]
+
+
+def _broken(runs: Iterable[RunRecord]) -> bool:
+    return any(run.status in BROKEN for run in runs)
+
+
+def _completed_text(row: SettingRow) -> str:
+    return f"{len(row.completed)} of {len(row.runs)} runs completed"
+
+
+def _some(
+    table: Ranking, rows: list[SettingRow], text: Callable[[SettingRow], str] | None = None, limit: int = 4
+) -> str:
+    listed = "; ".join((text or table.setting)(row) for row in rows[:limit])
     return listed if len(rows) <= limit else f"{listed}; and {len(rows) - limit} more"
 
 

@@ -11,7 +11,16 @@ from typing import Any
 
 import torch
 
-from resweep.build import build_data, build_lit_module, build_net, build_trainer, component, prepare_imports
+from resweep.build import (
+    allowed,
+    build_data,
+    build_lit_module,
+    build_net,
+    build_trainer,
+    component,
+    prepare_imports,
+    where,
+)
 from resweep.data.datamodule import ImageDataModule
 from resweep.errors import Problem, RequestError
 
@@ -84,7 +93,7 @@ def _build(config: dict[str, Any], data: ImageDataModule) -> int:
     net = build_net(config, data)
     lit_module = build_lit_module(config, net, data)
     if config["logger"]["_target_"] is not None:
-        component("logger", config["logger"])
+        component("logger", config["logger"], allowed(config))
     build_trainer(config, None, [], [])
     try:
         lit_module.configure_optimizers()
@@ -94,9 +103,9 @@ def _build(config: dict[str, Any], data: ImageDataModule) -> int:
         net.eval()
         try:
             logits = net(torch.zeros(2, *data.image_shape))
-        except RuntimeError as error:
+        except Exception as error:  # whatever the net raises
             shape = "x".join(str(side) for side in data.image_shape)
-            message = f"does not take {shape} images: {error}"
+            message = f"does not take {shape} images: {where(error)}"
             raise RequestError(Problem("model", config["choices"]["model"], message)) from error
     if tuple(logits.shape) != (2, data.num_classes) or not math.isfinite(float(logits.sum())):
         message = f"gives an output of shape {tuple(logits.shape)} for 2 images and {data.num_classes} classes"

@@ -119,6 +119,9 @@ def _recover(run_dirs: list[Path]) -> None:
     for run_dir in run_dirs:
         try:
             record = Record.read(run_dir)
+        except FileNotFoundError as error:
+            message = "has no record any more; give the sweep's own command again to have the run made anew"
+            raise RequestError(Problem("RUN", str(run_dir), message)) from error
         except ValueError as error:
             raise RequestError(Problem("RUN", str(run_dir), str(error))) from error
         if record.status == "running":

@@ -19,7 +19,7 @@ import yaml
 from resweep import __version__
 from resweep.config import dump_yaml, is_machine_fact, load_yaml, write_frozen
 from resweep.errors import Problem, RequestError
-from resweep.record import LOCK_FILE, SWEEP_FILE, Record, utc_now
+from resweep.record import LOCK_FILE, SWEEP_FILE, Record, utc_now, write_atomic
 from resweep.sweep.plan import Plan, PlannedRun
 
 NAME_LENGTH = 40
@@ -52,10 +52,15 @@ def write_run(run: PlannedRun, run_dir: Path) -> None:
     Raises:
         RequestError: the folder cannot be written.
     """
+    temporary = run_dir.with_name(f".{run_dir.name}.{os.getpid()}.tmp")
     with _writable(run_dir.parent):
-        run_dir.mkdir(parents=True)
-        write_frozen(run.config, run_dir)
-        new_record(run).write(run_dir)
+        try:
+            temporary.mkdir(parents=True)
+            write_frozen(run.config, temporary)
+            new_record(run).write(temporary)
+            os.replace(temporary, run_dir)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -87,6 +92,9 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
     """
     if sweep_dir.exists():
         _same_or_refuse(plan, sweep_dir)
+        for run in plan.runs:
+            if not (sweep_dir / run.folder).exists():  # taken away to have it done again
+                write_run(run, sweep_dir / run.folder)
         return True
     temporary = sweep_dir.with_name(f".{sweep_dir.name}.{os.getpid()}.tmp")
     with _writable(sweep_dir.parent):
@@ -96,7 +104,7 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
                 folder.mkdir(parents=True)
                 write_frozen(run.config, folder)
                 new_record(run).write(folder)
-            (temporary / SWEEP_FILE).write_text(dump_yaml(request(plan, sweep_dir.name)), encoding="utf-8")
+            write_atomic(temporary / SWEEP_FILE, dump_yaml(request(plan, sweep_dir.name)))
             os.replace(temporary, sweep_dir)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -160,7 +168,11 @@ def locked(sweep_dir: Path) -> Iterator[None]:
     Raises:
         RequestError: another process carries this sweep out; it is named.
     """
-    with open(sweep_dir / LOCK_FILE, "a+", encoding="utf-8") as stream:
+    try:
+        opened = open(sweep_dir / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"cannot be written: {error.strerror}")) from error
+    with opened as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -51,7 +51,8 @@ def parse(loader: ConfigLoader, overrides: Sequence[str]) -> Parsed:
             override = parser.parse_override(text)
         except (OverrideParseException, HydraException) as error:
             reason = str(error).splitlines()[0]
-            parsed.problems.append(Problem(text, None, f"is not KEY=VALUE in Hydra's grammar: {reason}"))
+            hint = "a value with spaces or signs needs quotes of its own: 'KEY=\"VALUE\"'"
+            parsed.problems.append(Problem(text, None, f"is not KEY=VALUE in Hydra's grammar: {reason}; {hint}"))
             continue
         if override.is_hydra_override():
             parsed.groups.append(override)
@@ -116,6 +117,6 @@ def settings_of(override: Override) -> list[Setting]:
     if not override.is_sweep_override():
         return [(override.value(), override.input_line, override)]
     key = override.get_key_element()
-    parser = OverridesParser.create()
+    parser = OverridesParser.create(config_loader=override.config_loader)
     texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
     return [(parser.parse_override(text).value(), text, override) for text in texts]

@@ -155,6 +155,9 @@ def call_in_worker(function: str, *args: Any) -> Any:
     except EOFError:
         process.join()
         kind, value = "error", f"the process ended with exit status {process.exitcode}"
+    except BaseException:  # Ctrl-C: do not wait for what nobody wants any more
+        process.kill()
+        raise
     process.join()
     if kind == "problems":
         raise RequestError([Problem(**problem) for problem in value])
