@@ -65,7 +65,9 @@ def bare_loop(folder: Path) -> tuple[float, dict]:
     val = data.normalize(data.val.images), data.val.labels
     size, epochs, seed = 64, config["trainer"]["max_epochs"], config["seed"]
     steps = -(-len(train[0]) // size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config["optimizer"]["lr"], total_steps=steps * epochs)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config["optimizer"]["lr"], total_steps=steps * epochs, cycle_momentum=False
+    )
     started = time.perf_counter()
     for epoch in range(epochs):
         net.train()
@@ -112,7 +114,7 @@ class PlainModule(pl.LightningModule):
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.steps, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
