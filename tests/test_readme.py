@@ -51,7 +51,11 @@ def place(tmp_path_factory):
 
 
 def tiny(classes: int, channels: int):
-    return lambda root, download: resweep.data.sources.fake(classes, 32, channels, 400, 50)
+    def source(root, download):
+        return resweep.data.sources.fake(classes, 32, channels, 400, 50)
+
+    source.__module__ = resweep.data.sources.__name__  # a target has to be at home in the package
+    return source
 
 
 @pytest.mark.slow
