@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,12 @@ from resweep.errors import Problem, RequestError
 from resweep.sweep.plan import Plan, make_plan
 
 Planner = Callable[..., Plan]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Ctrl-C be heard also where the tests run in the background of a shell, which ignores it for its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
