@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import pytest
 import torch
 from torch import Tensor
 
-from resweep.callbacks import read_rows
 from resweep.config import config_loader
 from resweep.models.resnet import CifarResNet
 from resweep.record import CHECKPOINTS, LAST, METRICS_FILE
+from resweep.rows import read_rows
 from resweep.sweep.ledger import write_run
 from resweep.sweep.plan import Plan, make_plan
 
@@ -37,13 +38,26 @@ class Faulty(CifarResNet):
     """A ResNet that trains like one until a given call, then does what ``fault`` says.
 
     Args:
-        fault: ``none``, ``raise``, ``exhaust`` (an error with a cause), ``diverge``, ``exit``, ``segfault``, ``kill``.
+        fault: ``none``, ``raise``, ``exhaust`` (an error with a cause), ``diverge``, ``exit``, ``leave`` (sys.exit),
+            ``segfault``, ``kill``, ``hang``.
         after: training batches that still go well.
         slow_while: while this file exists, every training batch takes 0.05 s longer.
+        hung: a file that is made when a net begins to hang.
+        unless: a file; where it exists nothing goes wrong any more, and otherwise it is made before something does.
     """
 
-    def __init__(self, fault: str = "none", after: int = STEPS, slow_while: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        fault: str = "none",
+        after: int = STEPS,
+        slow_while: str | None = None,
+        hung: str | None = None,
+        unless: str | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
+        self.hung = hung
+        self.unless = unless
         self.fault = fault
         self.after = after
         self.slow_while = slow_while
@@ -54,15 +68,29 @@ class Faulty(CifarResNet):
             self.calls += 1
             if self.slow_while is not None and os.path.exists(self.slow_while):
                 time.sleep(0.05)
-            if self.fault not in ("none", "diverge") and self.calls > self.after:
-                fail(self.fault)
+            if self.fault not in ("none", "diverge") and self.calls > self.after and self._is_due():
+                fail(self.fault, self.hung)
             if self.fault == "diverge" and self.calls > self.after:
                 return super().forward(images) * float("nan")
         return super().forward(images)
 
+    def _is_due(self) -> bool:
+        if self.unless is None:
+            return True
+        there = os.path.exists(self.unless)
+        Path(self.unless).touch()
+        return not there
 
-def fail(fault: str) -> None:
+
+def fail(fault: str, hung: str | None) -> None:
     """Do what the fault says."""
+    if fault == "hang":
+        if hung is not None:
+            Path(hung).touch()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        time.sleep(600)
+    if fault == "leave":
+        sys.exit(3)
     if fault == "exit":
         os._exit(3)
     if fault == "segfault":
@@ -156,3 +184,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
 def finished_epochs(run_dir: Path) -> int:
     """Return how many rows a run's ``metrics.csv`` has; 0 where there is none."""
     return len(read_rows(run_dir / METRICS_FILE))
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip a test that needs what this machine does not have; fail where ``RESWEEP_REQUIRE_CLUSTERS=1`` demands it."""
+    if os.environ.get("RESWEEP_REQUIRE_CLUSTERS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

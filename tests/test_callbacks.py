@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from resweep.callbacks import COLUMNS, BestAndLast, EpochRecorder, Silent, read_rows
+from resweep.callbacks import COLUMNS, BestAndLast, EpochRecorder, Silent
 from resweep.record import BEST, CHECKPOINTS, LAST, METRICS_FILE
+from resweep.rows import read_rows
 
 NAN, INF = float("nan"), float("inf")
 

@@ -14,8 +14,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from resweep.callbacks import read_rows
 from resweep.record import METRICS_FILE, Record
+from resweep.rows import read_rows
 from resweep.sweep.ledger import write_run
 from resweep.tensorboard import confusion_picture, hyperparameters
 from resweep.train import execute

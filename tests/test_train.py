@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,14 @@ from helpers import (
 )
 
 import resweep.sweep.executors.local as local
-from resweep.callbacks import COLUMNS, Silent, read_rows
+from resweep.callbacks import COLUMNS, Silent
+from resweep.claim import Busy, claim, holder
 from resweep.cli import main
 from resweep.errors import Problem, RequestError
-from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
-from resweep.train import Interrupted, describe, execute
+from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, LAST, LOCK_FILE, LOG_FILE, METRICS_FILE, RUN_FILE, Record
+from resweep.rows import read_rows
+from resweep.stopping import Interrupted
+from resweep.train import describe, execute
 
 KEYS = {
     "id", "label", "status", "error", "attempts", "seed", "overrides", "swept", "config_digest", "metrics",
@@ -78,7 +82,9 @@ def test_the_files_of_a_completed_run(completed: Path) -> None:
     names = {path.name for path in completed.iterdir()}
     events = {name for name in names if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
-    assert names - events == {"config.yaml", RUN_FILE, METRICS_FILE, CHECKPOINTS, LOG_FILE, CONFUSION_FILE}
+    assert names - events == {
+        "config.yaml", RUN_FILE, METRICS_FILE, CHECKPOINTS, LOG_FILE, CONFUSION_FILE, LOCK_FILE,
+    }  # fmt: skip
     assert {path.name for path in (completed / CHECKPOINTS).iterdir()} == {BEST, LAST}
 
 
@@ -113,7 +119,7 @@ def test_a_finished_run_is_left_alone(completed: Path) -> None:
     assert vars(record) == content(completed)
     assert main(["-q", "resume", str(completed)]) == 2  # flags stand behind the command
     assert main(["resume", "-q", str(completed)]) == 0
-    assert {name: facts for name, facts in snapshot(completed).items() if name != ".lock"} == before
+    assert snapshot(completed) == before
 
 
 class Weights(Silent):
@@ -251,7 +257,7 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path, opti
     killed = new_run(tmp_path / "killed", *changes)
     hold.touch()
     local.start_server()
-    process = local.CONTEXT.Process(target=local._work, args=(killed,))
+    process = local.CONTEXT.Process(target=local._work, args=((killed,), {}))
     process.start()
     wait_until(lambda: finished_epochs(killed) >= 2)
     os.kill(process.pid, signal.SIGKILL)
@@ -286,38 +292,102 @@ def test_a_run_killed_after_its_last_epoch(tmp_path: Path, completed: Path, lost
 
 
 class Stopper(Silent):
-    """Asks for the end at a given step."""
+    """Notes every step and asks for the end at some of them."""
 
-    def __init__(self, at: tuple[int, int], number: signal.Signals) -> None:
+    def __init__(self, at: Callable[[int, int], bool], number: signal.Signals = signal.SIGTERM) -> None:
         self.at = at
         self.number = number
+        self.heard: list[tuple[int, int]] = []
+        self.told = 0
 
     def on_step(self, epoch: int, step: int, steps: int) -> None:
-        if (epoch, step) == self.at:
+        self.heard.append((epoch, step))
+        if self.at(epoch, step):
             os.kill(os.getpid(), self.number)
+
+    def on_stop(self) -> None:
+        self.told += 1
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_interrupts_and_the_run_goes_on_exactly(
+def test_a_signal_saves_within_the_epoch_and_the_run_goes_on_exactly(
     tmp_path: Path, completed: Path, number: signal.Signals, status: int
 ) -> None:
     run_dir = new_run(tmp_path / "run", "trainer.max_epochs=4", "seed=5")
     handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with pytest.raises(Interrupted) as stop:
-            execute(run_dir, Stopper((2, 3), number))
-    finally:
-        after = {one: signal.getsignal(one) for one in handlers}
-        for one, handler in handlers.items():
-            signal.signal(one, handler)
-    assert stop.value.status == status
-    assert after == handlers, "the process's own handlers are back"
+    stopper = Stopper(lambda epoch, step: (epoch, step) == (2, 3), number)
+    with pytest.raises(Interrupted) as stop:
+        execute(run_dir, stopper)
+    assert {one: signal.getsignal(one) for one in handlers} == handlers, "the process's own handlers are back"
+    assert (stop.value.status, stopper.told, stopper.heard[-1]) == (status, 1, (2, 3))
     record = Record.read(run_dir)
     assert (record.status, record.epochs, record.error) == ("interrupted", 1, None)
     assert record.finished_at is not None and record.fit_seconds > 0
-    assert execute(run_dir).status == "completed"
+    rest = Stopper(lambda epoch, step: False)
+    assert execute(run_dir, rest).status == "completed"
+    assert rest.heard[0] == (2, 4), "no step is done twice"
     assert_same_bits(weights(run_dir), weights(completed))
     assert timeless_rows(run_dir) == timeless_rows(completed)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [["optimizer=momentum"], ["optimizer=adam", "checkpoint_every=3"], ["+trainer.accumulate_grad_batches=2"]],
+    ids=["momentum", "rare checkpoints", "accumulation"],
+)
+def test_a_run_interrupted_at_every_third_step_equals_an_undisturbed_one(tmp_path: Path, changes: list[str]) -> None:
+    """Among these steps are the first one, the last one of an epoch, and one between two optimizer steps."""
+    undisturbed = new_run(tmp_path / "undisturbed", *HARD, *changes)
+    expected = execute(undisturbed)
+    run_dir = new_run(tmp_path / "run", *HARD, *changes)
+    heard: list[tuple[int, int]] = []
+    for attempt in range(1, 20):  # noqa: B007
+        stopper = Stopper(lambda epoch, step: len(stopper.heard) == 3 or (epoch, step) == (1, 1))  # noqa: B023
+        try:
+            record = execute(run_dir, stopper)
+        except Interrupted:
+            assert Record.read(run_dir).status == "interrupted"
+            continue
+        finally:
+            heard += stopper.heard
+        break
+    assert record.status == "completed" and record.attempts == attempt > 5
+    assert heard == [(epoch, step) for epoch in range(1, 6) for step in range(1, STEPS + 1)], "each step once"
+    for name in (LAST, BEST):
+        assert_same_bits(weights(run_dir, name), weights(undisturbed, name))
+    assert timeless_rows(run_dir) == timeless_rows(undisturbed)
+    assert (record.metrics, record.best_epoch) == (expected.metrics, expected.best_epoch)
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path, completed: Path) -> None:
+    class Twice(Stopper):
+        def on_stop(self) -> None:
+            os.kill(os.getpid(), self.number)
+
+    run_dir = new_run(tmp_path / "run", "trainer.max_epochs=4", "seed=5")
+    with pytest.raises(Interrupted):
+        execute(run_dir, Twice(lambda epoch, step: (epoch, step) == (2, 3)))
+    assert Record.read(run_dir).status == "interrupted"
+    rest = Stopper(lambda epoch, step: False)
+    execute(run_dir, rest)
+    assert rest.heard[0] == (2, 1), "from the last epoch's checkpoint"
+    assert_same_bits(weights(run_dir), weights(completed))
+
+
+def test_a_net_that_ends_the_process_fails(tmp_path: Path) -> None:
+    """Not to be taken for Ctrl-C, which Lightning turns into the same exception."""
+    run_dir = new_run(tmp_path / "run", *faulty(fault="leave", after=1))
+    record = execute(run_dir)
+    assert (record.status, record.error["message"]) == ("failed", "sys.exit(3) was called")
+
+
+def test_a_run_is_executed_by_one_process_at_a_time(tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "run")
+    before = snapshot(run_dir)
+    with claim(run_dir), pytest.raises(Busy, match=f"process {os.getpid()} on "):
+        execute(run_dir)
+    assert {name: facts for name, facts in snapshot(run_dir).items() if name != LOCK_FILE} == before
+    assert holder(run_dir) is None
 
 
 def test_the_observer_hears_every_step_and_epoch(tmp_path: Path) -> None:

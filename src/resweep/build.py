@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
@@ -190,6 +191,7 @@ def build_trainer(config: Config, run_dir: Path | None, callbacks: list[Callback
         "enable_model_summary": False,
         "enable_checkpointing": bool(callbacks),
         "num_sanity_val_steps": 0,
+        "plugins": [LightningEnvironment()],  # a run is one process, also within a job of a cluster
         "deterministic": torch.cuda.is_available(),  # the same numbers again; a processor gives them anyway
         "log_every_n_steps": 0,  # rows are written per epoch by EpochRecorder
         "default_root_dir": run_dir,

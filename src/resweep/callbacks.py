@@ -1,4 +1,4 @@
-"""What happens at the end of every epoch: a row in ``metrics.csv``, scalars to the loggers, a word to the observer."""
+"""What happens between epochs and steps: a row in ``metrics.csv``, checkpoints, a word to the observer, the stop."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from resweep.record import BEST, CHECKPOINTS, COLUMNS, LAST, METRICS_FILE, write_atomic
-
-HEARTBEAT_SECONDS = 60.0
+from resweep.rows import plain
+from resweep.stopping import StopSignal
 
 
 class Observer(Protocol):
@@ -32,6 +32,9 @@ class Observer(Protocol):
     def on_epoch(self, row: dict[str, float], best: bool) -> None:
         """An epoch is done; the row is that of ``metrics.csv``."""
 
+    def on_stop(self) -> None:
+        """Somebody has asked the run to stop; it is going to save and end."""
+
 
 class Silent:
     """An observer that does nothing."""
@@ -43,6 +46,9 @@ class Silent:
         """Nothing."""
 
     def on_epoch(self, row: dict[str, float], best: bool) -> None:
+        """Nothing."""
+
+    def on_stop(self) -> None:
         """Nothing."""
 
 
@@ -66,6 +72,7 @@ class EpochRecorder(Callback):
         self.observer = observer
         self.rows: list[dict[str, float]] = []
         self.diverged_at: int | None = None
+        self.partial: dict[str, Any] | None = None
 
     @property
     def best_row(self) -> dict[str, float] | None:
@@ -77,21 +84,40 @@ class EpochRecorder(Callback):
         return max(finite, key=lambda row: (self.sign * row[self.monitor], -row["val/loss"]), default=None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the rows."""
-        return {"rows": self.rows}
+        """Return what a checkpoint keeps: the rows and, within an epoch, what its row is made from."""
+        return {"rows": self.rows, "partial": self.partial}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the rows of the checkpoint from which a run is continued."""
         self.rows = list(state_dict["rows"])
+        self.partial = state_dict.get("partial")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows of the checkpoint and no later ones; a run that had diverged by then stays so."""
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_plain(row) for row in self.rows)
+        writer.writerows(plain(row) for row in self.rows)
         write_atomic(self.path, text.getvalue())
         self._stop_if_diverged(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on within the epoch in which the run was stopped, if it was."""
+        if self.partial is None:
+            return
+        partial, self.partial = self.partial, None
+        pl_module.train_mean.restore(partial["train_mean"], pl_module.device)
+        self.images, self.lr = partial["images"], partial["lr"]
+        self.started = self.train_ended = time.perf_counter() - partial["seconds"]
+
+    def keep_partial(self, pl_module: LightningModule) -> None:
+        """Note what the row of the unfinished epoch needs, for the checkpoint that is written next."""
+        self.partial = {
+            "train_mean": pl_module.train_mean.state(),
+            "images": self.images,
+            "lr": self.lr,
+            "seconds": time.perf_counter() - self.started,
+        }
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
@@ -140,7 +166,7 @@ class EpochRecorder(Callback):
     def _publish(self, trainer: Trainer, row: dict[str, float]) -> None:
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8", newline="") as stream:
-            csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow(_plain(row))
+            csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow(plain(row))
         scalars = {
             "train/loss": row["train/loss"],
             "train/accuracy": row["train/accuracy"],
@@ -153,36 +179,6 @@ class EpochRecorder(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=int(row["epoch"]))
         self.observer.on_epoch(row, best=self.best_row is row)
-
-
-def _plain(row: dict[str, float]) -> dict[str, str]:
-    return {key: str(int(value)) if key == "epoch" else f"{value:.10g}" for key, value in row.items()}
-
-
-def read_rows(path: Path) -> list[dict[str, float]]:
-    """Read ``metrics.csv``; a last line that was cut off while it was written is left out.
-
-    Args:
-        path: the file; a missing one has no rows.
-
-    Raises:
-        ValueError: a line before the last one is damaged; the message names it.
-    """
-    if not path.is_file():
-        return []
-    lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    rows = []
-    for number, line in enumerate(lines[1:], 2):
-        try:
-            if len(line) != len(COLUMNS):
-                raise ValueError("wrong number of values")
-            rows.append({key: float(value) for key, value in zip(COLUMNS, line, strict=True)})
-        except ValueError as error:
-            if number != len(lines):
-                raise ValueError(f"{path}, line {number}: {error}") from error
-    for row in rows:
-        row["epoch"] = int(row["epoch"])
-    return rows
 
 
 class BestAndLast(Checkpoint):
@@ -202,11 +198,13 @@ class BestAndLast(Checkpoint):
         self.folder = run_dir / CHECKPOINTS
         self.recorder = recorder
         self.every = every
+        self.saved = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make up for a run that ended after its last checkpoint was written and before it became the best one."""
         rows = self.recorder.rows
-        if rows and self.recorder.best_row is rows[-1]:
+        self.saved = len(rows)
+        if rows and self.recorder.partial is None and self.recorder.best_row is rows[-1]:
             self._last_is_best()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -216,13 +214,25 @@ class BestAndLast(Checkpoint):
         final = trainer.should_stop or row["epoch"] == trainer.max_epochs
         if not (best or final or row["epoch"] % self.every == 0):
             return
+        self.save(trainer)
+        if best:
+            self._last_is_best()
+
+    def save(self, trainer: Trainer) -> None:
+        """Replace ``last.ckpt`` by the present state.
+
+        Raises:
+            OSError: the file could not be written; the old one is untouched and nothing is left beside it.
+        """
         # Lightning stages a checkpoint in the system's temporary folder and, from another file system, copies it onto
         # its target; best.ckpt may be that very file. So it writes beside, and the rename is done here.
         beside = self.folder / f".{LAST}.tmp"
-        trainer.save_checkpoint(beside, weights_only=False)
-        os.replace(beside, self.folder / LAST)
-        if best:
-            self._last_is_best()
+        try:
+            trainer.save_checkpoint(beside, weights_only=False)
+            os.replace(beside, self.folder / LAST)
+        finally:
+            beside.unlink(missing_ok=True)
+        self.saved = len(self.recorder.rows)
 
     def _last_is_best(self) -> None:
         last, beside = self.folder / LAST, self.folder / f".{BEST}.tmp"
@@ -232,3 +242,40 @@ class BestAndLast(Checkpoint):
         except OSError:  # a file system without hard links
             shutil.copyfile(last, beside)
         os.replace(beside, self.folder / BEST)
+
+
+class StopBetweenSteps(Callback):
+    """Lets a run that was asked to stop save where it is: after a whole optimizer step, within its epoch.
+
+    Lightning calls ``on_train_batch_start`` when the steps before are complete in every count that it keeps. A request
+    during validation waits for the end of the epoch, whose checkpoint is written anyway.
+
+    Args:
+        stop: hears the signals.
+        recorder: keeps what the row of the unfinished epoch needs.
+        saver: writes the checkpoint.
+    """
+
+    def __init__(self, stop: StopSignal, recorder: EpochRecorder, saver: BestAndLast) -> None:
+        self.stop = stop
+        self.recorder = recorder
+        self.saver = saver
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hear the signals from here on; Lightning has put handlers of its own in the place of ours."""
+        self.stop.listen()
+        self.stop.patient = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save and stop if somebody has asked."""
+        if self.stop.requested is None or batch_idx % trainer.accumulate_grad_batches:
+            return
+        if batch_idx > 0 or self.saver.saved < len(self.recorder.rows):
+            self.recorder.keep_partial(pl_module)
+            self.saver.save(trainer)
+        self.stop.check()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once from here on: everything is saved."""
+        self.stop.patient = False
+        self.stop.check()

@@ -49,12 +49,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def environment(threads: int, folder: str) -> dict[str, Any]:
+def environment(threads: int, folder: str, code: str) -> dict[str, Any]:
     """Return the facts that a record keeps.
 
     Args:
         threads: processor threads of the run.
         folder: a folder of the user's code, for the git commit.
+        code: digest of the code and the packages that decide the result, see :mod:`resweep.code`.
     """
     import torch
 
@@ -67,6 +68,7 @@ def environment(threads: int, folder: str) -> dict[str, Any]:
         "threads": threads,
         "accelerator": accelerator,
         "packages": package_versions(),
+        "code": code,
         "git": git_state(folder),
     }
 
@@ -79,3 +81,11 @@ def peak_memory_bytes() -> int:
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def accelerators() -> list[str]:
+    """Return the CUDA or ROCm devices this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return visible or [str(number) for number in range(torch.cuda.device_count())]

@@ -6,6 +6,8 @@ plain sums, and the full set is computed by torchmetrics on logits gathered into
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,6 +40,15 @@ class RunningMean:
         self.loss: Tensor | None = None
         self.correct: Tensor | None = None
         self.count = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return the sums so far, for a checkpoint in the middle of an epoch."""
+        return {"loss": self.loss, "correct": self.correct, "count": self.count}
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from the sums of a checkpoint."""
+        self.loss, self.correct = (None if state[key] is None else state[key].to(device) for key in ("loss", "correct"))
+        self.count = state["count"]
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch.

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from resweep.build import (
@@ -31,7 +30,9 @@ from resweep.build import (
     prepare_imports,
     steps_per_epoch,
 )
-from resweep.callbacks import BestAndLast, EpochRecorder, Observer, Silent
+from resweep.callbacks import BestAndLast, EpochRecorder, Observer, Silent, StopBetweenSteps
+from resweep.claim import claim
+from resweep.code import code_digest, code_state
 from resweep.config import read_frozen
 from resweep.data.datamodule import ImageDataModule
 from resweep.environment import environment, peak_memory_bytes
@@ -39,18 +40,7 @@ from resweep.errors import RequestError
 from resweep.lit_module import LitClassifier
 from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, FINISHED, LAST, LOG_FILE, Record, utc_now, write_atomic
 from resweep.seeding import derive_seed
-
-
-class Interrupted(Exception):
-    """A run was stopped from outside after its record was written; it can be resumed.
-
-    Args:
-        status: exit status that says how: 130 for Ctrl-C, 143 for SIGTERM.
-    """
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"stopped from outside, exit status {status}")
-        self.status = status
+from resweep.stopping import Interrupted, StopSignal
 
 
 def execute(run_dir: Path, observer: Observer | None = None, data: ImageDataModule | None = None) -> Record:
@@ -65,40 +55,65 @@ def execute(run_dir: Path, observer: Observer | None = None, data: ImageDataModu
         The final record, also when the run failed or diverged; that of a finished run is returned untouched.
 
     Raises:
-        Interrupted: Ctrl-C or a termination signal; the record says ``interrupted``.
+        Busy: another process carries this run out.
+        Interrupted: Ctrl-C or a termination signal; the run is saved and the record says ``interrupted``.
         RequestError: the folder is not a run.
     """
+    observer = observer or Silent()
     record = Record.read(run_dir)
     if record.status in FINISHED:
         return record
+    with claim(run_dir), StopSignal(observer.on_stop) as stop:
+        record = Record.read(run_dir)  # again: its last owner may have finished it meanwhile
+        return record if record.status in FINISHED else _attempt(run_dir, record, stop, observer, data)
+
+
+def _attempt(
+    run_dir: Path, record: Record, stop: StopSignal, observer: Observer, data: ImageDataModule | None
+) -> Record:
+    """Carry out a claimed run; whatever happens, its record says what."""
     config = read_frozen(run_dir)
     record.status, record.error = "running", None
     record.attempts += 1
     record.started_at = record.started_at or utc_now()
-    record.environment = environment(config["threads"], config["import_path"])
+    code = code_digest(code_state(config["import_path"], config["allowed_targets"]))
+    record.environment = environment(config["threads"], config["import_path"], code)
     record.write(run_dir)
     try:
         with log_to(run_dir):
-            _train(config, run_dir, record, observer or Silent(), data)
-    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns both signals into SystemExit
-        record.status = "interrupted"
-        terminated = isinstance(stop, SIGTERMException) or getattr(stop, "code", None) == 143
-        raise Interrupted(143 if terminated else 130) from stop
-    except Exception as error:  # one run's failure is a state of its record, whatever it was
-        if record.status not in FINISHED:  # what fails after the result is there does not undo it
-            record.status = "failed"
+            _train(config, run_dir, record, stop, observer, data)
+    except Interrupted:
+        _end(record, "interrupted")
+        raise
+    except (Exception, SystemExit) as error:  # one run's failure is a state of its record, whatever it was
+        if stop.requested is not None:  # the same signal may have ended a process that the run relied on
+            _end(record, "interrupted")
+            raise Interrupted(stop.requested) from error
+        _end(record, "failed")
         record.error = describe(error)
         with open(run_dir / LOG_FILE, "a", encoding="utf-8") as log:
             traceback.print_exception(error, file=log)
     finally:
+        stop.finishing = True
         record.peak_memory_bytes = peak_memory_bytes()
         record.finished_at = utc_now()
         record.write(run_dir)
     return record
 
 
+def _end(record: Record, status: str) -> None:
+    """Set the state in which a run ended; what happens after its result was written does not undo that."""
+    if record.status not in FINISHED:
+        record.status = status
+
+
 def _train(
-    config: dict[str, Any], run_dir: Path, record: Record, observer: Observer, data: ImageDataModule | None
+    config: dict[str, Any],
+    run_dir: Path,
+    record: Record,
+    stop: StopSignal,
+    observer: Observer,
+    data: ImageDataModule | None,
 ) -> None:
     """Build the parts, fit, test; fill the record. The function to read first."""
     torch.set_num_threads(config["threads"])
@@ -109,7 +124,8 @@ def _train(
     lit_module = build_lit_module(config, net, data)
     recorder = EpochRecorder(run_dir, config["monitor"], config["monitor_mode"], observer)
     saver = BestAndLast(run_dir, recorder, config["checkpoint_every"])
-    trainer = build_trainer(config, run_dir, [recorder, saver], build_loggers(config, run_dir))
+    callbacks = [recorder, saver, StopBetweenSteps(stop, recorder, saver)]
+    trainer = build_trainer(config, run_dir, callbacks, build_loggers(config, run_dir))
     record.data_digest = data.digest
     record.parameters = sum(parameter.numel() for parameter in net.parameters())
     device = trainer.strategy.root_device
@@ -208,7 +224,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     """Return the innermost cause of a failure and the place in the user's or this package's code, for the record."""
     while error.__cause__ is not None and not isinstance(error, RequestError):
         error = error.__cause__
-    text = str(error).strip()
+    text = f"sys.exit({error}) was called" if isinstance(error, SystemExit) else str(error).strip()
     described = {"type": type(error).__name__, "message": text.splitlines()[0] if text else type(error).__name__}
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_own(frame.filename)] or list(frames)
@@ -235,6 +251,8 @@ def log_to(run_dir: Path) -> Iterator[None]:
     logging.captureWarnings(True)
     try:
         with warnings.catch_warnings():
+            # Where SLURM is installed Lightning recommends to start with srun; a run is one process, whoever starts it.
+            warnings.filterwarnings("ignore", message="The `srun` command is available")
             yield
     finally:
         logging.captureWarnings(False)

@@ -123,6 +123,7 @@ class ImageDataModule(LightningDataModule):
             shuffle=True,
             seed=self.seed,
             epoch=self._epoch,
+            first=self._batches_done,
             drop_last=self.drop_last,
             num_workers=self.num_workers,
         )
@@ -184,6 +185,10 @@ class ImageDataModule(LightningDataModule):
     def _epoch(self) -> int:
         """Count the finished epochs; 0 without a trainer."""
         return 0 if self.trainer is None else self.trainer.current_epoch
+
+    def _batches_done(self) -> int:
+        """Count the batches of the present epoch that are done: more than 0 where a run is continued within one."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
     def _evaluation_loader(self, samples: Samples) -> BatchLoader:
         """Use larger batches, as nothing is kept for a backward pass, but not much memory."""

@@ -7,7 +7,9 @@ picked by one indexing operation per batch.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +31,8 @@ class BatchLoader:
         shuffle: a new order each epoch; otherwise the order of the samples.
         seed: with the epoch it decides the order.
         epoch: asked at the first batch of each pass; needed when shuffling.
+        first: asked at the first batch of each pass: index of the batch with which it begins; a run that is continued
+            in the middle of an epoch leaves out those it has seen. None for 0.
         drop_last: leave a smaller last batch out.
         num_workers: processes that decode samples on disk; 0 decodes in this process. Samples in memory need none.
 
@@ -46,6 +50,7 @@ class BatchLoader:
         seed: int,
         *,
         epoch: Callable[[], int] | None = None,
+        first: Callable[[], int] | None = None,
         drop_last: bool = False,
         num_workers: int = 0,
     ) -> None:
@@ -58,6 +63,7 @@ class BatchLoader:
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = epoch
+        self.first = first
         self.drop_last = drop_last
         self.num_workers = num_workers
 
@@ -71,9 +77,17 @@ class BatchLoader:
 
         Lightning makes iterators ahead of time, when a continued run does not know its epoch yet.
         """
-        batches = self.order().split(self.batch_size)[: len(self)]
-        for index, (images, labels) in enumerate(self._read(batches)):
+        first = 0 if self.first is None else self.first()
+        batches = self.order().split(self.batch_size)[first : len(self)]
+        for index, (images, labels) in enumerate(self._read(batches), first):
             yield images, labels, index
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: order and place are asked for, not kept. Tells Lightning that a pass can be continued."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing, see :meth:`state_dict`."""
 
     def order(self) -> Tensor:
         """Return the positions of the samples in the order of the present epoch: int64, shape (N,)."""
@@ -96,6 +110,7 @@ class BatchLoader:
             batch_size=None,
             num_workers=self.num_workers,
             collate_fn=_unchanged,
+            worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # otherwise the loader draws from the global one, depending on num_workers
         )
         try:
@@ -107,6 +122,12 @@ class BatchLoader:
             message = str(error).strip().rsplit(f"{UnreadableImage.__name__}: ", 1)[-1]
             error.__traceback__ = None
         raise UnreadableImage(message)
+
+
+def _leave_signals(_: int) -> None:
+    """Leave Ctrl-C to the run's own process, which still needs its batches while it saves; end at SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Batches(Dataset):
