@@ -86,7 +86,7 @@ def test_list_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
 def test_overrides_reach_the_run_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def train_one(plan: object, output: Output) -> int:
+    def train_one(plan: object, output: Output, dry_run: bool) -> int:
         seen.append((plan, output))
         return 7
 
@@ -104,7 +104,7 @@ def test_overrides_reach_the_run_unchanged(monkeypatch: pytest.MonkeyPatch) -> N
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Output]]:
     calls: list[tuple[list[str], Output]] = []
 
-    def launch(_: object, overrides: list[str], output: Output) -> int:
+    def launch(_: object, overrides: list[str], output: Output, dry_run: bool) -> int:
         calls.append((list(overrides), output))
         return 130
 

@@ -149,7 +149,7 @@ FAILED = {"status": "failed", "error": {"type": "E", "message": "it's\x1b[31m br
 
 
 def watch(output: Output, run_dirs: list[Path]) -> SweepDisplay:
-    return SweepDisplay(output, run_dirs, dict.fromkeys(run_dirs, 3))
+    return SweepDisplay(output, {run_dir: Record.read(run_dir) for run_dir in run_dirs}, lambda run_dir: 3)
 
 
 def test_a_sweep_in_plain_mode_is_a_line_per_event(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import yaml
 from resweep.cli import main
 from resweep.errors import RequestError
 from resweep.record import LOCK_FILE, Record
-from resweep.status import held, status
+from resweep.status import status
 
 STATES = ("completed", "diverged", "failed", "running", "pending")
 
@@ -49,11 +49,10 @@ def test_a_running_run_whose_process_is_gone_is_lost(sweep):
 
 
 def test_a_running_run_under_a_held_lock_is_running(sweep):
-    with open(sweep / LOCK_FILE, "w") as stream:
+    with open(sweep / "seed=3-00003" / LOCK_FILE, "w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        assert held(sweep)
         assert status(sweep).splitlines()[0] == "planted: 2 done   1 running   1 failed   1 waiting"
-    assert not held(sweep)
+    assert status(sweep).splitlines()[0] == "planted: 2 done   0 running   2 failed   1 waiting"
 
 
 def test_a_folder_of_sweeps_has_a_line_for_each(sweep):

@@ -43,9 +43,11 @@ class ResweepSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Carry the sweep out; ends the process with the sweep's exit status."""
-        from resweep.console import OUTPUT
+        from resweep.console import DRY_RUN, OUTPUT
         from resweep.sweep.launch import launch
 
         assert self.hydra_context is not None
-        overrides = [f"{key}={value}" for key, value in self.params.items()]
-        raise SystemExit(launch(self.hydra_context.config_loader, [*overrides, *arguments], OUTPUT.get()))
+        given = {text.partition("=")[0].lstrip("+~") for text in arguments}
+        overrides = [f"{key}={value}" for key, value in self.params.items() if key not in given]
+        loader = self.hydra_context.config_loader
+        raise SystemExit(launch(loader, [*overrides, *arguments], OUTPUT.get(), DRY_RUN.get()))

@@ -20,12 +20,13 @@ from resweep.errors import Problem, RequestError
 from resweep.sweep.plan import make_plan
 
 
-def run_application(words: list[str], output: console.Output) -> int:
+def run_application(words: list[str], output: console.Output, dry_run: bool = False) -> int:
     """Give a command line to Hydra.
 
     Args:
         words: flags and overrides behind ``resweep train``.
         output: where progress goes; reaches the sweeper through ``console.OUTPUT``.
+        dry_run: check everything, say what would be done, and stop; reaches it through ``console.DRY_RUN``.
 
     Returns:
         The exit status.
@@ -44,11 +45,11 @@ def run_application(words: list[str], output: console.Output) -> int:
         loader = GlobalHydra.instance().config_loader()
         try:
             overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # ${...} is the run's
-            status = train_one(make_plan(loader, overrides), output)  # type: ignore[arg-type]
+            status = train_one(make_plan(loader, overrides), output, dry_run)  # type: ignore[arg-type]
         except RequestError as error:  # carried past Hydra, which would announce a failed job
             status = error
 
-    token = console.OUTPUT.set(output)
+    token, dry_token = console.OUTPUT.set(output), console.DRY_RUN.set(dry_run)
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     many = [word for word in words if word in ("-m", "--multirun")]  # may stand anywhere; Hydra wants it in front
     words = [*many, *(word for word in words if word not in many)]
@@ -67,6 +68,7 @@ def run_application(words: list[str], output: console.Output) -> int:
     finally:
         sys.argv = argv
         console.OUTPUT.reset(token)
+        console.DRY_RUN.reset(dry_token)
         if full_error is None:
             del os.environ["HYDRA_FULL_ERROR"]
     if isinstance(status, RequestError):

@@ -17,6 +17,7 @@ resweep: honest, resumable sweeps for image classifiers
   resweep train [OVERRIDES...]          one run               resweep train optimizer=adam seed=1
   resweep train -m [OVERRIDES...]       a sweep               resweep train -m optimizer=sgd,adam seed=0,1,2
   resweep resume RUN_OR_SWEEP_DIR       finish what is missing; finished runs are never repeated
+  resweep retry SWEEP_DIR [RUN...]      carry out failed and lost runs again, or the named ones
   resweep compare SWEEP_DIR...          tables on the terminal, results.csv, report.html
   resweep status [SWEEP_DIR]            what is done, running, failed and why, waiting
   resweep evaluate RUN_DIR              measure a run's best checkpoint again
@@ -24,7 +25,7 @@ resweep: honest, resumable sweeps for image classifiers
   resweep demo                          36 small runs on built-in digits, then compare
 
 OVERRIDES are Hydra's: GROUP=CHOICE, KEY=VALUE, KEY=A,B,C with -m. Behind `resweep train` Hydra's own flags work too:
---cfg job, --help, --info, --config-dir DIR.
+--cfg job, --help, --info, --config-dir DIR; --dry-run prints the plan and stops.
 Everywhere: -q result only, -qq errors only, --progress auto|live|plain|off.
 
 exit status  0 all well   1 a run failed   2 the request is wrong, nothing was started   3 --check found a difference
@@ -71,7 +72,8 @@ def train(words: list[str], output: console.Output) -> int:
     """Train one run, or with ``-m`` a sweep; the words are Hydra's."""
     from resweep.application import run_application
 
-    return run_application(words, output)
+    dry_run = "--dry-run" in words
+    return run_application([word for word in words if word != "--dry-run"], output, dry_run)
 
 
 def demo(words: list[str], output: console.Output) -> int:
@@ -81,18 +83,65 @@ def demo(words: list[str], output: console.Output) -> int:
 
 def resume(words: list[str], output: console.Output) -> int:
     """Finish a run or a sweep."""
-    folder = _parse("resume", words, ("folder", "a run's or a sweep's folder")).folder
+    parser = _parser("resume")
+    parser.add_argument("folder", type=Path, metavar="RUN_OR_SWEEP_DIR")
+    parser.add_argument("settings", nargs="*", metavar="executor...", help="carry it out otherwise: executor.workers=4")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--failed", action="store_true", help="only runs that failed or were lost")
+    which.add_argument("--no-failed", action="store_true", help="leave runs alone that failed")
+    _accepts_changes(parser)
+    parsed = parser.parse_intermixed_args(words)
     from resweep.record import CONFIG_FILE, SWEEP_FILE
 
-    if (folder / SWEEP_FILE).is_file():
-        from resweep.sweep.launch import resume as resume_sweep
+    if (parsed.folder / SWEEP_FILE).is_file():
+        from resweep.sweep.launch import UNFINISHED
 
-        return resume_sweep(folder, output)
-    if not (folder / CONFIG_FILE).is_file():
-        raise RequestError(_not_there(folder, f"is neither a run ({CONFIG_FILE}) nor a sweep ({SWEEP_FILE})"))
+        statuses = UNFINISHED
+        if parsed.failed:
+            statuses = ("failed", "lost")
+        if parsed.no_failed:
+            statuses = tuple(status for status in UNFINISHED if status != "failed")
+        return _go_on(parsed, statuses, output)
+    if not (parsed.folder / CONFIG_FILE).is_file():
+        raise RequestError(_not_there(parsed.folder, f"is neither a run ({CONFIG_FILE}) nor a sweep ({SWEEP_FILE})"))
+    if given := [*parsed.settings, *(["--failed"] * parsed.failed), *(["--no-failed"] * parsed.no_failed)]:
+        raise RequestError(Problem(given[0], None, "is for sweeps, and this folder is one run"))
     from resweep.single import carry_out
 
-    return carry_out(folder, output)
+    return carry_out(parsed.folder, output, accept_changes=parsed.accept_changes)
+
+
+def retry(words: list[str], output: console.Output) -> int:
+    """Carry out failed and lost runs of a sweep again, from where they were saved."""
+    parser = _parser("retry")
+    parser.add_argument("folder", type=Path, metavar="SWEEP_DIR")
+    parser.add_argument("names", nargs="*", metavar="RUN", help="folder names, ids or numbers of runs")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--failed", action="store_true", help="only runs that failed")
+    which.add_argument("--lost", action="store_true", help="only runs whose process vanished")
+    _accepts_changes(parser)
+    parsed = parser.parse_intermixed_args(words)
+    from resweep.record import SWEEP_FILE
+
+    if not (parsed.folder / SWEEP_FILE).is_file():
+        raise RequestError(_not_there(parsed.folder, f"is not a sweep: it has no {SWEEP_FILE}"))
+    parsed.settings = []
+    statuses = ("failed",) if parsed.failed else ("lost",) if parsed.lost else ("failed", "lost")
+    return _go_on(parsed, statuses, output, tuple(parsed.names))
+
+
+def _go_on(
+    parsed: argparse.Namespace, statuses: tuple[str, ...], output: console.Output, names: tuple[str, ...] = ()
+) -> int:
+    from resweep.sweep.launch import Wish, planned_settings, resume
+    from resweep.sweep.settings import with_overrides
+
+    settings = with_overrides(planned_settings(parsed.folder), parsed.settings) if parsed.settings else None
+    return resume(parsed.folder, output, Wish(statuses, names, parsed.accept_changes, settings))
+
+
+def _accepts_changes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--accept-changes", action="store_true", help="go on although code or configs have changed")
 
 
 def compare(words: list[str], output: console.Output) -> int:
@@ -154,12 +203,6 @@ def _parser(command: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"resweep {command}", description=function.__doc__)
 
 
-def _parse(command: str, words: list[str], argument: tuple[str, str]) -> argparse.Namespace:
-    parser = _parser(command)
-    parser.add_argument(argument[0], type=Path, help=argument[1], metavar="DIR")
-    return parser.parse_args(words)
-
-
 def _not_there(folder: Path, message: str) -> Problem:
     parent = folder.resolve().parent
     siblings = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
@@ -170,6 +213,7 @@ def _not_there(folder: Path, message: str) -> Problem:
 COMMANDS: dict[str, Callable[[list[str], console.Output], int]] = {
     "train": train,
     "resume": resume,
+    "retry": retry,
     "compare": compare,
     "status": status,
     "evaluate": evaluate,

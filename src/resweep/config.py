@@ -229,6 +229,23 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as nested dictionaries, the reverse of :func:`flatten`.
+
+    Example:
+        >>> nested({"a.b": 1, "c": [2]})
+        {'a': {'b': 1}, 'c': [2]}
+    """
+    config: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        place = config
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return config
+
+
 def is_machine_fact(key: str) -> bool:
     """Return whether a dotted key says where and how something is carried out, never what is computed."""
     return key in MACHINE_KEYS or key.startswith(_BELOW_MACHINE_KEYS)

@@ -55,6 +55,7 @@ class Output:
 
 # How Hydra's callbacks into this package (the sweeper plugin) learn what the command line said.
 OUTPUT: ContextVar[Output] = ContextVar("output")
+DRY_RUN: ContextVar[bool] = ContextVar("dry_run", default=False)
 
 
 def progress_mode(asked: str, stream: TextIO, environ: Mapping[str, str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resweep.callbacks import HEARTBEAT_SECONDS, read_rows
 from resweep.console import Output, duration, relative, size, value
 from resweep.record import FINISHED, LOG_FILE, METRICS_FILE, Record
+from resweep.rows import read_rows
 
 STATUS_SECONDS = 300.0
+HEARTBEAT_SECONDS = 60.0
 SHOWN_RUNS = 12
 RESERVED = ("run", "id", "reason", "log", "val_acc", "test_acc", "secs")  # words of an event; axes named so stay whole
 
@@ -90,6 +93,10 @@ class RunDisplay:
             left=self._left(),
         )
 
+    def on_stop(self) -> None:
+        """Say that the signal was heard, at once."""
+        self.output.note("saving; once more stops at once")
+
     def _left(self) -> str | None:
         if not self.seconds:
             return None
@@ -108,16 +115,20 @@ class SweepDisplay:
 
     Args:
         output: where and how.
-        run_dirs: every run of the sweep, in plan order.
-        epochs: planned epochs of each run.
+        records: of the runs that are known when the sweep starts, in plan order; a search adds others.
+        epochs: returns the planned epochs of a run.
+        total: runs that there are to be; None for those that are known.
     """
 
-    def __init__(self, output: Output, run_dirs: list[Path], epochs: dict[Path, int]) -> None:
+    def __init__(
+        self, output: Output, records: dict[Path, Record], epochs: Callable[[Path], int], total: int | None = None
+    ) -> None:
         self.output = output
-        self.epochs = epochs
-        self.numbers = {run_dir: number for number, run_dir in enumerate(run_dirs)}
-        self.records = {run_dir: Record.read(run_dir) for run_dir in run_dirs}
-        self.width = max(3, len(str(len(run_dirs) - 1)))
+        self.epochs = functools.cache(epochs)
+        self.records = records
+        self.numbers = {run_dir: number for number, run_dir in enumerate(records)}
+        self.total = max(total or 0, len(records))
+        self.width = max(3, len(str(self.total - 1)))
         self.started: dict[Path, float] = {}
         self.begin = self.status_at = time.monotonic()
         self.skipped = sum(record.status in FINISHED for record in self.records.values())
@@ -139,15 +150,29 @@ class SweepDisplay:
     def on_event(self, kind: str, run_dir: Path) -> None:
         """React to an executor's event."""
         if kind == "start":
+            self._add(run_dir)
             self.started[run_dir] = time.monotonic()
             self.output.event("start", **self._names(run_dir))
         elif kind == "end":
+            self._add(run_dir)
             self._ended(run_dir)
+        elif kind == "again":
+            self._say("again", run_dir, "continued from where it was saved")
         elif self.live is None and time.monotonic() - self.status_at > STATUS_SECONDS:
             self.status_at = time.monotonic()
             self.output.event("status", **self._counts())
         if self.live is not None:
             self.live.update(self._table())
+
+    def on_stop(self) -> None:
+        """Say that a signal was heard, at once."""
+        self.output.note("stopping: the runs under way save themselves; once more ends them at once")
+
+    def _add(self, run_dir: Path) -> None:
+        if run_dir not in self.numbers:
+            self.numbers[run_dir] = len(self.numbers)
+            self.records[run_dir] = Record.read(run_dir)
+            self.total = max(self.total, len(self.numbers))
 
     def _ended(self, run_dir: Path) -> None:
         record = self.records[run_dir] = Record.read(run_dir)
@@ -158,7 +183,15 @@ class SweepDisplay:
             self.output.event("done", **self._names(run_dir), **_scores(record))
             return
         word = "FAILED" if record.status in ("failed", "lost") else record.status
-        reason = record.error["message"] if record.error else None
+        if record.status == "running":
+            word, reason = "FAILED", "its record could not be written"
+        else:
+            reason = record.error["message"] if record.error else None
+        self._say(word, run_dir, reason)
+
+    def _say(self, word: str, run_dir: Path, reason: str | None) -> None:
+        """Write a line that stays."""
+        record = self.records[run_dir]
         self.output.event(word, **self._names(run_dir), reason=reason, log=relative(run_dir / LOG_FILE))
         if self.live is not None:
             swept = " ".join(f"{key}={value(given)}" for key, given in record.swept.items())
@@ -183,7 +216,7 @@ class SweepDisplay:
         done = sum(states[state] for state in FINISHED)
         failed = states["failed"] + states["lost"]
         counts = {"done": done, "running": len(self.started), "failed": failed}
-        waiting = len(self.records) - sum(counts.values())
+        waiting = self.total - sum(counts.values())
         left = None
         if self.seconds:
             spent = time.monotonic() - self.begin
@@ -221,11 +254,11 @@ class SweepDisplay:
             rows = read_rows(run_dir / METRICS_FILE)
             accuracy = f"{rows[-1]['val/accuracy']:.4f}" if rows else ""
             spent = duration(time.monotonic() - self.started[run_dir])
-            return [*names, "running", f"{len(rows)}/{self.epochs[run_dir]}", accuracy, spent]
+            return [*names, "running", f"{len(rows)}/{self.epochs(run_dir)}", accuracy, spent]
         accuracy = record.metrics.get("val/accuracy")
         shown = "" if accuracy is None else f"{accuracy:.4f}"
         state = "done" if record.status == "completed" else record.status
-        return [*names, state, f"{record.epochs}/{self.epochs[run_dir]}", shown, duration(record.fit_seconds)]
+        return [*names, state, f"{record.epochs}/{self.epochs(run_dir)}", shown, duration(record.fit_seconds)]
 
 
 def _scores(record: Record) -> dict[str, Any]:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resweep import __version__
-from resweep.config import flatten, read_frozen
+from resweep.code import code_digest, code_state, differences, in_words
+from resweep.config import digest, flatten, read_frozen
 from resweep.console import Output, command, duration, relative, size
 from resweep.errors import Problem, RequestError
-from resweep.record import BEST, CHECKPOINTS, FINISHED, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, SWEEP_FILE, Record
-from resweep.sweep.ledger import check_writable, locked, write_run
+from resweep.record import BEST, CHECKPOINTS, CONFIG_FILE, FINISHED, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
+from resweep.sweep.ledger import check_writable, new_record, write_run
 from resweep.sweep.plan import Plan
 
 if TYPE_CHECKING:
     from resweep.data.datamodule import ImageDataModule
 
 
-def train_one(plan: Plan, output: Output) -> int:
-    """Carry out a plan of one run.
+def train_one(plan: Plan, output: Output, dry_run: bool = False) -> int:
+    """Carry out a plan of one run, or with ``dry_run`` only say what it would be.
 
     Returns:
         Exit status: 0 the run has a result, 1 it failed, 130 or 143 it was interrupted.
@@ -40,6 +40,9 @@ def train_one(plan: Plan, output: Output) -> int:
     run_dir = runs_dir / (run.config["sweep_name"] or "train") / f"{stamp}-{run.id}"
     if run_dir.exists():
         run_dir = run_dir.with_name(f"{run_dir.name}-{os.getpid()}")
+    if dry_run:
+        output.note("\n".join(banner(run_dir, new_record(run), run.config)[:-1]))
+        return 0
     write_run(run, run_dir)
     point_latest(runs_dir, run_dir)
     return carry_out(run_dir, output, data)
@@ -58,16 +61,17 @@ def point_latest(runs_dir: Path, folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def carry_out(run_dir: Path, output: Output, data: ImageDataModule | None = None) -> int:
+def carry_out(run_dir: Path, output: Output, data: ImageDataModule | None = None, accept_changes: bool = False) -> int:
     """Execute a run folder in this process and print its result; a finished run is only reported.
 
     Args:
         run_dir: folder with the frozen config.
         output: where progress goes.
         data: the run's data if it was built already.
+        accept_changes: continue with other code or another config than those with which the run has begun.
 
     Raises:
-        RequestError: the folder is not a run, or another process carries it out.
+        RequestError: the folder is not a run, another process carries it out, or it has changed.
     """
     config = read_frozen(run_dir)
     record = _read_record(run_dir)
@@ -75,16 +79,17 @@ def carry_out(run_dir: Path, output: Output, data: ImageDataModule | None = None
         output.note(f"{relative(run_dir)} is {record.status}; nothing to do")
         output.result(result_text(run_dir, record, config))
         return 0
+    if not accept_changes:
+        _check_unchanged(run_dir, record, config)
+    from resweep.claim import Busy
     from resweep.display import RunDisplay
     from resweep.train import Interrupted, execute
 
     display = RunDisplay(output, config["trainer"]["max_epochs"], banner(run_dir, record, config))
     try:
-        with ExitStack() as held:
-            if (run_dir.parent / SWEEP_FILE).is_file():
-                held.enter_context(locked(run_dir.parent))  # a run of a sweep that is under way is not ours
-            held.enter_context(locked(run_dir))
-            record = execute(run_dir, display, data)
+        record = execute(run_dir, display, data)
+    except Busy as busy:
+        raise RequestError(Problem("RUN", relative(run_dir), f"is being carried out by {busy.holder}")) from busy
     except Interrupted as stop:
         display.close()
         go_on = command("resweep", "resume", relative(run_dir))
@@ -94,6 +99,26 @@ def carry_out(run_dir: Path, output: Output, data: ImageDataModule | None = None
         display.close()
     output.result(result_text(run_dir, record, config))
     return 1 if record.status == "failed" else 0
+
+
+def _check_unchanged(run_dir: Path, record: Record, config: dict[str, Any]) -> None:
+    """Refuse to continue a run with other code, or another config, than it has begun with."""
+    changes = [] if digest(config) == record.config_digest else [f"{CONFIG_FILE} has changed since it was planned"]
+    before = record.environment.get("packages", {})
+    now = code_state(config["import_path"], config["allowed_targets"])
+    if record.attempts and record.environment.get("code") != code_digest(now):
+        packages = {name: version for name, version in now.items() if name in before}
+        changes += differences({name: before[name] for name in packages}, packages) or ["the code has changed"]
+    if changes:
+        again = command("resweep", "resume", relative(run_dir), "--accept-changes")
+        message = f"{in_words(changes)} (git {git_words(record.environment)}). To go on nevertheless:  {again}"
+        raise RequestError(Problem("RUN", relative(run_dir), message))
+
+
+def git_words(environment: dict[str, Any]) -> str:
+    """Return the commit with which a run has begun, in words."""
+    git = environment.get("git")
+    return "commit unknown" if git is None else f"{git['commit'][:8]}{' with changes' if git['dirty'] else ''} then"
 
 
 def _read_record(run_dir: Path) -> Record:

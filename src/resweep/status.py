@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections import Counter
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from resweep.claim import holder
 from resweep.console import command, duration, relative, value
 from resweep.errors import Problem, RequestError
-from resweep.record import FINISHED, LOCK_FILE, LOG_FILE, METRICS_FILE, RUN_FILE, SWEEP_FILE
+from resweep.record import FINISHED, LOG_FILE, METRICS_FILE, RUN_FILE, SWEEP_FILE
 from resweep.report.load import RunRecord, Sweep, folders_of_runs, folders_with, load_sweep
+from resweep.rows import read_rows
 
 FAILED = ("failed", "lost")
 
@@ -40,30 +42,17 @@ def status(folder: Path | None) -> str:
     return "\n".join(lines)
 
 
-def held(folder: Path) -> bool:
-    """Whether a process is carrying out the sweep or run in a folder now."""
-    lock = folder / LOCK_FILE
-    if not lock.is_file():
-        return False
-    with open(lock, encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def _state(run: RunRecord, alive: bool) -> str:
+def _state(run: RunRecord) -> str:
     """The recorded state; a run that says it is running although nobody carries it out is lost."""
-    return "lost" if run.status == "running" and not alive else run.status
+    return "lost" if run.status == "running" and holder(run.dir) is None else run.status
 
 
-def _counts(sweep: Sweep, alive: bool) -> dict[str, int]:
-    states = Counter(_state(run, alive) for run in sweep.runs)
-    done = sum(states[state] for state in FINISHED)
-    failed = sum(states[state] for state in FAILED) + len(sweep.unreadable)
-    waiting = sum(sweep.counts.values()) - done - failed - states["running"]
-    return {"done": done, "running": states["running"], "failed": failed, "waiting": waiting}
+def _counts(sweep: Sweep, states: list[str]) -> dict[str, int]:
+    counts = Counter(states)
+    done = sum(counts[state] for state in FINISHED)
+    failed = sum(counts[state] for state in FAILED) + len(sweep.unreadable)
+    waiting = sum(sweep.counts.values()) - done - failed - counts["running"]
+    return {"done": done, "running": counts["running"], "failed": failed, "waiting": waiting}
 
 
 def _best(sweep: Sweep) -> float | None:
@@ -72,22 +61,24 @@ def _best(sweep: Sweep) -> float | None:
 
 
 def _sweep_row(sweep: Sweep) -> list[str]:
-    counts = _counts(sweep, held(sweep.dir))
+    counts = _counts(sweep, [_state(run) for run in sweep.runs])
     best = _best(sweep)
     return [sweep.name, str(sum(counts.values())), *map(str, counts.values()), "-" if best is None else f"{best:.4f}"]
 
 
 def _one_sweep(sweep: Sweep) -> str:
-    alive = held(sweep.dir) or any(held(run.dir) for run in sweep.runs)
-    counts = _counts(sweep, alive)
+    states = [_state(run) for run in sweep.runs]
+    counts = _counts(sweep, states)
     axes = list(dict.fromkeys(key for run in sweep.runs for key in run.swept))
-    names = ["run", "id", *(axis.rsplit(".", 1)[-1] for axis in axes), "state", "epoch", "val acc", "time"]
-    rows = [_run_row(number, run, axes, alive) for number, run in enumerate(sweep.runs)]
+    names = ["run", "id", *(axis.rsplit(".", 1)[-1] for axis in axes), "state", "epoch", "val acc", "time", "s/epoch"]
+    rows = [
+        _run_row(number, run, axes, state) for number, (run, state) in enumerate(zip(sweep.runs, states, strict=True))
+    ]
     text = "   ".join(f"{count} {state}" for state, count in counts.items())
-    lines = [f"{sweep.name}: {text}", *_table(rows, names)]
+    left = _left(sweep, states)
+    lines = [f"{sweep.name}: {text}" + (f"   left about {left}" if left else ""), *_table(rows, names)]
     lines += [f"damaged  {line}" for line in sweep.damaged]
-    for run in sweep.runs:
-        state = _state(run, alive)
+    for run, state in zip(sweep.runs, states, strict=True):
         again = command("resweep", "resume", relative(run.dir))
         if state in FAILED:
             reason = run.error_text or "the process is gone"
@@ -100,15 +91,26 @@ def _one_sweep(sweep: Sweep) -> str:
     return "\n".join(lines)
 
 
-def _run_row(number: int, run: RunRecord, axes: list[str], alive: bool) -> list[str]:
-    score = run.metrics.get("val/accuracy")
-    epochs = run.epochs
-    metrics = run.dir / METRICS_FILE
-    if run.status == "running" and metrics.is_file():
-        epochs = max(0, len(metrics.read_text(encoding="utf-8").splitlines()) - 1)
+def _left(sweep: Sweep, states: list[str]) -> str | None:
+    """Return the time that is left, judged by the finished runs; None while none is under way or none has finished."""
+    running = states.count("running")
+    seconds = [run.fit_seconds for run in sweep.runs if run.status in FINISHED and run.fit_seconds]
+    if not running or not seconds:
+        return None
+    waiting = sum(state in ("pending", "interrupted") for state in states)
+    return duration(median(seconds) * (waiting + running / 2) / running)
+
+
+def _run_row(number: int, run: RunRecord, axes: list[str], state: str) -> list[str]:
+    score, epochs, pace = run.metrics.get("val/accuracy"), run.epochs, None
+    if state == "running":
+        rows = read_rows(run.dir / METRICS_FILE)
+        epochs = len(rows)
+        score = max((row["val/accuracy"] for row in rows), default=score)
+        pace = median([row["seconds"] for row in rows]) if rows else None
     swept: list[Any] = [value(run.swept.get(axis)) for axis in axes]
     shown = "-" if score is None else f"{score:.4f}"
-    return [f"{number:03d}", run.id, *swept, _state(run, alive), str(epochs), shown, duration(run.fit_seconds)]
+    return [f"{number:03d}", run.id, *swept, state, str(epochs), shown, duration(run.fit_seconds), duration(pace)]
 
 
 def _table(rows: list[list[str]], names: list[str]) -> list[str]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers import STEPS, faulty, new_run, plan, snapshot, wait_until
+from helpers import STEPS, faulty, new_run, plan, snapshot
 
 from resweep.errors import RequestError
 from resweep.record import LOG_FILE, Record
+from resweep.stopping import StopSignal
+from resweep.sweep import supervise as supervise_module
 from resweep.sweep.executors import local
-from resweep.sweep.executors.local import LocalExecutor, call_in_worker, default_workers
+from resweep.sweep.executors.local import LocalExecutor, call_in_worker, cores
 from resweep.sweep.ledger import write_run
+from resweep.sweep.supervise import Event, supervise
+from resweep.sweep.work import Work
 
 
 def runs(folder: Path, *overrides: str) -> list[Path]:
@@ -23,10 +26,19 @@ def runs(folder: Path, *overrides: str) -> list[Path]:
     return [run_dir for _, run_dir in made]
 
 
-def carry_out(run_dirs: list[Path], workers: int) -> list[tuple[str, str]]:
+def carry_out(run_dirs: list[Path], workers: int, **limits: Any) -> list[tuple[str, str]]:
     heard: list[tuple[str, str]] = []
-    LocalExecutor(workers).run([[run_dir] for run_dir in run_dirs], lambda kind, path: heard.append((kind, path.name)))
+    supervised(run_dirs, workers, lambda kind, path: heard.append((kind, path.name)), StopSignal(), **limits)
     return [event for event in heard if event[0] != "tick"]
+
+
+def supervised(
+    run_dirs: list[Path], workers: int, on_event: Event, stop: StopSignal, timeout: float | None = None, **limits: Any
+) -> Work:
+    executor = LocalExecutor(workers)
+    work = Work(run_dirs, executor.units, **limits)
+    supervise(executor, work, on_event, stop, timeout)
+    return work
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -77,37 +89,29 @@ def test_a_stop_ends_the_processes_under_way(tmp_path: Path) -> None:
     hold.touch()
     run_dirs = runs(tmp_path, *faulty(slow_while=hold), "trainer.max_epochs=60", "seed=0,1,2")
 
-    def stop(kind: str, run_dir: Path) -> None:
-        if kind == "tick" and all((one / "metrics.csv").exists() for one in run_dirs[:2]):
-            raise KeyboardInterrupt
+    stop = StopSignal()
 
-    with pytest.raises(KeyboardInterrupt):
-        LocalExecutor(2).run([[run_dir] for run_dir in run_dirs], stop)
+    def when_under_way(kind: str, run_dir: Path) -> None:
+        if kind == "tick" and all((one / "metrics.csv").exists() for one in run_dirs[:2]):
+            stop.count = 1
+
+    supervised(run_dirs, 2, when_under_way, stop)
     assert [Record.read(run_dir).status for run_dir in run_dirs] == ["interrupted", "interrupted", "pending"]
     assert not local.multiprocessing.active_children()
 
 
-def test_a_process_that_does_not_stop_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "GRACE_SECONDS", 0.2)
-    (run_dir,) = runs(tmp_path, "logger=none")
-    record = Record.read(run_dir)
-    record.status = "running"
-    record.write(run_dir)
-    local.start_server()
-    process = local.CONTEXT.Process(target=deaf, args=(tmp_path / "deaf",))
-    process.start()
-    wait_until((tmp_path / "deaf").exists)
-    heard: list[str] = []
-    local._stop({process.sentinel: (process, run_dir)}, lambda kind, path: heard.append(kind))
-    assert heard == ["end"]
+def test_a_run_that_does_not_stop_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A net that hangs hears no signal; the grace period is followed by SIGKILL."""
+    monkeypatch.setattr(supervise_module, "GRACE_SECONDS", 1.0)
+    hung = tmp_path / "hung"
+    (run_dir,) = runs(tmp_path, *faulty(fault="hang", hung=hung), "logger=none")
+    stop = StopSignal()
+
+    def when_it_hangs(kind: str, run_dir: Path) -> None:
+        stop.count = int(hung.exists())
+
+    supervised([run_dir], 1, when_it_hangs, stop)
     assert "signal SIGKILL" in Record.read(run_dir).error["message"]
-
-
-def deaf(ready: Path) -> None:
-    """A process that takes no notice of SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ready.touch()
-    time.sleep(60)
 
 
 def test_values_and_errors_come_back_from_a_worker() -> None:
@@ -128,5 +132,8 @@ def test_problems_found_in_a_worker_are_the_users_mistake() -> None:
 
 
 def test_the_number_of_workers() -> None:
-    assert default_workers() >= 1
-    assert LocalExecutor(None).workers == default_workers() and LocalExecutor(5).workers == 5
+    assert cores() >= 1
+    assert LocalExecutor(None).slots == cores() and LocalExecutor(5).slots == 5
+    assert LocalExecutor(None, threads=10_000).slots == 1
+    assert LocalExecutor(None, devices=["0", "1"], runs_per_device=3).slots == 6
+    assert LocalExecutor(4, devices=["0", "1"], runs_per_device=3).slots == 4

@@ -22,7 +22,7 @@ from helpers import (
 )
 
 from resweep.cli import main
-from resweep.record import CHECKPOINTS, LAST, Record
+from resweep.record import CHECKPOINTS, LAST, LOCK_FILE, Record
 from resweep.sweep.ledger import run_folders
 
 FAULTS = ["none", "raise", "exit", "segfault", "kill", "diverge"]
@@ -41,7 +41,7 @@ def records(folder: Path) -> list[Record]:
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("mixed")
-    return folder, sweep(folder, *faulty(after=STEPS), f"+model.fault={','.join(FAULTS)}", "executor.workers=2")
+    return folder, sweep(folder, *faulty(after=STEPS), f"+model.fault={','.join(FAULTS)}", "executor.retries=0")
 
 
 def test_one_runs_end_does_not_stop_the_others(
@@ -60,6 +60,7 @@ def test_one_runs_end_does_not_stop_the_others(
     assert "\r" not in out + err and "\x1b" not in out + err and "Traceback" not in out + err
     for reason in reasons:
         assert sum(reason in line and "FAILED" in line for line in err.splitlines()) == 1
+    assert "FAILED  4 runs, 4 reasons" in err.splitlines(), "grouped at the end"
     events = [line for line in err.splitlines() if re.match(r"\d\d:", line)]
     assert all(EVENT.fullmatch(line) for line in events)
     assert len(events) == 12, "a start and an end of every run"
@@ -93,7 +94,9 @@ def test_the_same_command_repeats_no_finished_run(
     whole, *broken = run_folders(sweep_dir)[:5]
     for run_dir in broken:  # each went on from its first epoch, however its process had ended
         assert_same_bits(weights(run_dir), weights(whole))
-    assert "2 finished runs, 4 to do" in capfd.readouterr().err
+    assert {"  skip      2 done", "  again     4 failed/lost   001, 002, 003, 004"} <= set(
+        capfd.readouterr().err.splitlines()
+    )
 
 
 def test_a_finished_sweep_is_only_summed_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -101,12 +104,17 @@ def test_a_finished_sweep_is_only_summed_up(tmp_path: Path, capfd: pytest.Captur
     assert main(words) == 0
     first = capfd.readouterr().out
     sweep_dir = tmp_path / "runs" / "s"
-    changing = {"results.csv", "report.html", ".lock"}
-    before = {name: facts for name, facts in snapshot(sweep_dir).items() if name not in changing}
+    changing = {"results.csv", "report.html"}
+
+    def kept() -> dict[str, tuple[int, int]]:
+        files = snapshot(sweep_dir).items()
+        return {name: facts for name, facts in files if name not in changing and not name.startswith(LOCK_FILE)}
+
+    before = kept()
     for again in (words, ["resume", "--progress", "plain", str(sweep_dir)]):
         assert main(again) == 0
         assert capfd.readouterr().out == first
-        assert {name: facts for name, facts in snapshot(sweep_dir).items() if name not in changing} == before
+        assert kept() == before
 
 
 def test_a_run_that_says_running_without_a_process_is_finished_by_resume(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from resweep.claim import holder
 from resweep.console import duration
 from resweep.errors import Problem, RequestError
 from resweep.record import FINISHED
@@ -30,7 +31,6 @@ from resweep.report.table import (
     value_text,
     write_results_csv,
 )
-from resweep.status import held
 
 
 def compare(
@@ -336,7 +336,7 @@ def _next_commands(sweeps: list[Sweep]) -> list[str]:
 
 
 def _resumable(run: RunRecord) -> bool:
-    return run.status not in FINISHED and not held(run.dir)
+    return run.status not in FINISHED and not holder(run.dir)
 
 
 def _plus_minus() -> str:

@@ -5,32 +5,57 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 
 from resweep import console
-from resweep.config import read_frozen
+from resweep.config import nested, read_frozen
 from resweep.console import Output
-from resweep.errors import Problem, RequestError, Terminated
-from resweep.record import FINISHED, Record
-from resweep.sweep.executors.local import LocalExecutor, call_in_worker, start_server
+from resweep.errors import Terminated
+from resweep.record import FINISHED
+from resweep.stopping import StopSignal
+from resweep.sweep.executors import make_executor
+from resweep.sweep.executors.local import call_in_worker, start_server
 from resweep.sweep.ledger import check_writable, locked, prepare, read_request, run_folders, sweep_name
-from resweep.sweep.plan import Plan, distinct_requests, make_plan
+from resweep.sweep.plan import distinct_requests, make_plan
+from resweep.sweep.stock import Stock, check_unchanged, chosen, take_stock
+from resweep.sweep.supervise import supervise
+from resweep.sweep.texts import counts_text, estimate_text, facts_text, failures_text, plan_text, resume_text
+from resweep.sweep.work import Work
 
-INTERRUPTED, TERMINATED = 130, 143
+UNFINISHED = ("pending", "interrupted", "lost", "failed")
+Settings = Mapping[str, Any]
 
 
-def launch(loader: ConfigLoader, overrides: Sequence[str], output: Output) -> int:
+@dataclass(frozen=True)
+class Wish:
+    """Which runs of a sweep are to be carried out, and what is accepted.
+
+    Args:
+        statuses: states of the runs to do.
+        names: folder names, ids or numbers of runs, instead of the states.
+        accept_changes: go on with other code or configs than those of the plan.
+        settings: sections ``executor``, ``trainer`` and ``threads``; None for those of the plan.
+    """
+
+    statuses: tuple[str, ...] = UNFINISHED
+    names: tuple[str, ...] = ()
+    accept_changes: bool = False
+    settings: Settings | None = None
+
+
+def launch(loader: ConfigLoader, overrides: Sequence[str], output: Output, dry_run: bool = False) -> int:
     """Plan, check and carry out a sweep.
 
     Args:
         loader: Hydra's config loader.
         overrides: the request in Hydra's grammar.
         output: where progress goes.
+        dry_run: print the plan and stop.
 
     Returns:
         Exit status: 0 all runs have a result, 1 a run failed, 130 or 143 interrupted.
@@ -40,108 +65,101 @@ def launch(loader: ConfigLoader, overrides: Sequence[str], output: Output) -> in
     """
     plan = make_plan(loader, overrides)
     start_server()  # not before: it holds the output streams open until it has loaded, and a typo should end at once
-    first = plan.runs[0].config
-    runs_dir = Path(first["runs_dir"])
+    settings = nested(plan.base)
+    runs_dir = Path(settings["runs_dir"])
     check_writable(runs_dir)
-    sweep_dir = runs_dir / (first["sweep_name"] or sweep_name(plan))
-    output.note(plan_text(plan, sweep_dir))
+    sweep_dir = runs_dir / (settings["sweep_name"] or sweep_name(plan))
+    output.note(plan_text(plan, sweep_dir, len(plan.runs)))
     facts = call_in_worker("resweep.sweep.check:check_buildable", distinct_requests([run.config for run in plan.runs]))
     output.note(facts_text(facts))
+    executor = make_executor(settings)  # refuses before anything is written
+    executor.close()
+    stock = take_stock(run_folders(sweep_dir)) if (sweep_dir / "sweep.yaml").is_file() else Stock()
+    left = len(plan.runs) - len(stock.with_status(*FINISHED))
+    output.note(estimate_text(stock, left, executor.slots))
+    if dry_run:
+        return 0
     runs_dir.mkdir(parents=True, exist_ok=True)
-    prepare(plan, sweep_dir)
-    return carry_out(sweep_dir, output)
+    there = prepare(plan, sweep_dir)
+    return carry_out(sweep_dir, output, Wish(settings=settings), configs=there)
 
 
-def plan_text(plan: Plan, sweep_dir: Path) -> str:
-    """Return what a sweep is going to do, in at most eight lines."""
-    sizes = " x ".join(f"{len(values)} {key.rsplit('.', 1)[-1]}" for key, values in plan.axes.items())
-    fixed = [text for text in plan.overrides if text.split("=", 1)[0].lstrip("+~") not in plan.axes]
-    lines = [
-        f"sweep {sweep_dir.name}: {sizes or '1 run'} = {len(plan.runs)} runs",
-        *(f"  {key}={','.join(values)}" for key, values in plan.axes.items()),
-        *([f"fixed {' '.join(fixed)}"] if fixed else []),
-        "goal  ranked by the best epoch's validation metric, grouped over seeds; test is measured once per run",
-        f"dir   {console.relative(sweep_dir)}       stop and go on: Ctrl-C, then  "
-        f"{console.command('resweep', 'resume', console.relative(sweep_dir))}",
-    ]
-    return "\n".join(lines)
-
-
-def facts_text(facts: dict[str, Any]) -> str:
-    """Return the line about data and net that the check of the plan has found out."""
-    return (
-        f"data  train {facts['train']}, val {facts['val']}, test {facts['test']} images, {facts['classes']} classes; "
-        f"net {facts['parameters'] / 1e6:.2f} M parameters"
-    )
-
-
-def carry_out(sweep_dir: Path, output: Output) -> int:
-    """Execute every run of a sweep that has no result yet, then write its table and report.
+def resume(sweep_dir: Path, output: Output, wish: Wish) -> int:
+    """Finish what is missing of a sweep; finished runs are never repeated.
 
     Returns:
         Exit status, see :func:`launch`.
 
     Raises:
-        RequestError: the folder is not a sweep, or another process carries it out.
+        RequestError: the folder is not a sweep, another process of this machine carries it out, or it has changed.
+    """
+    read_request(sweep_dir)
+    start_server()
+    return carry_out(sweep_dir, output, wish, configs=True)
+
+
+def planned_settings(sweep_dir: Path) -> Settings:
+    """Return the settings with which a sweep was planned: what all its runs have in common."""
+    return nested(read_request(sweep_dir)["base"])
+
+
+def carry_out(sweep_dir: Path, output: Output, wish: Wish, configs: bool) -> int:
+    """Execute the runs of a sweep that have no result yet, then write its table and report.
+
+    Args:
+        sweep_dir: the sweep.
+        output: where progress goes.
+        wish: which runs.
+        configs: the runs' configs were written by an earlier command; see whether they are still the planned ones.
     """
     with locked(sweep_dir), _terminable():
-        run_dirs = run_folders(sweep_dir)
-        _recover(run_dirs)
-        configs = {run_dir: read_frozen(run_dir) for run_dir in run_dirs}
-        units = [[run_dir] for run_dir in run_dirs if Record.read(run_dir).status not in FINISHED]
-        skipped = len(run_dirs) - len(units)
-        if skipped:
-            output.note(f"skip  {skipped} finished runs, {len(units)} to do")
-        status = _execute(units, run_dirs, configs, output) if units else 0
-        return _sum_up(sweep_dir, run_dirs, status, output)
+        stock = take_stock(run_folders(sweep_dir))
+        todo = chosen(stock, wish.statuses, wish.names)
+        changes = check_unchanged(sweep_dir, todo, configs, wish.accept_changes) if todo else []
+        if configs:
+            output.note(resume_text(sweep_dir, stock, todo, changes))
+        others = [] if wish.names else list(stock.elsewhere)
+        status, hopeless = 0, None
+        if todo or others:
+            status, hopeless = _execute([*todo, *others], stock, wish.settings or planned_settings(sweep_dir), output)
+        return _sum_up(sweep_dir, status, hopeless, output)
 
 
-def _execute(units: list[list[Path]], run_dirs: list[Path], configs: dict[Path, dict[str, Any]], output: Output) -> int:
+def _execute(todo: list[Path], stock: Stock, settings: Settings, output: Output) -> tuple[int, str | None]:
+    """Supervise the runs; return the exit status of a signal, and why it was hopeless to go on, if it was."""
     from resweep.display import SweepDisplay
 
-    epochs = {run_dir: config["trainer"]["max_epochs"] for run_dir, config in configs.items()}
-    display = SweepDisplay(output, run_dirs, epochs)
-    executor = LocalExecutor(configs[run_dirs[0]]["executor"]["workers"])
+    section = settings["executor"]
+    executor = make_executor(settings)
+    work = Work(todo, executor.units, retries=section["retries"], fail_fast=section["fail_fast"])
+    display = SweepDisplay(output, dict(stock.records), lambda run_dir: read_frozen(run_dir)["trainer"]["max_epochs"])
     display.open()
     try:
-        executor.run(units, display.on_event)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Terminated:
-        return TERMINATED
+        with StopSignal(display.on_stop) as stop:
+            stop.finishing = True
+            supervise(executor, work, display.on_event, stop, section["timeout"])
     finally:
         display.close()
-    return 0
+    return stop.requested or 0, work.hopeless
 
 
-def _recover(run_dirs: list[Path]) -> None:
-    """Mark runs as lost that say they are running although nobody carries the sweep out (this process has the lock)."""
-    for run_dir in run_dirs:
-        try:
-            record = Record.read(run_dir)
-        except FileNotFoundError as error:
-            message = "has no record any more; give the sweep's own command again to have the run made anew"
-            raise RequestError(Problem("RUN", str(run_dir), message)) from error
-        except ValueError as error:
-            raise RequestError(Problem("RUN", str(run_dir), str(error))) from error
-        if record.status == "running":
-            record.status = "lost"
-            record.error = {"type": "Lost", "message": "the process of the run ended before its record was written"}
-            record.write(run_dir)
-
-
-def _sum_up(sweep_dir: Path, run_dirs: list[Path], status: int, output: Output) -> int:
+def _sum_up(sweep_dir: Path, status: int, hopeless: str | None, output: Output) -> int:
     from resweep.report.compare import compare
 
+    stock = take_stock(run_folders(sweep_dir))
+    go_on = console.command("resweep", "resume", console.relative(sweep_dir))
+    if failures := failures_text(stock.records):
+        output.note(failures)
+        output.note(f"  again  {go_on}      (--no-failed leaves them)")
     output.result(compare([console.relative(sweep_dir)], width=console.terminal_width(sys.stdout)))
-    states = Counter(Record.read(run_dir).status for run_dir in run_dirs)
-    order = ("completed", "diverged", "pruned", "failed", "lost", "interrupted", "pending")
-    counts = ", ".join(f"{states[state]} {state}" for state in order if states[state])
-    output.result(f"{len(run_dirs)} runs: {counts}")
+    output.result(counts_text(stock))
+    if hopeless is not None:
+        output.note(f"stopped: {hopeless}; executor.fail_fast=null goes on nevertheless")
+        return status or 1
     if status:
-        output.note(f"stopped; go on with:  {console.command('resweep', 'resume', console.relative(sweep_dir))}")
+        output.note(f"stopped; go on with:  {go_on}")
         return status
-    return 0 if all(state in FINISHED for state in states) else 1
+    return 0 if not stock.damaged and all(r.status in FINISHED for r in stock.records.values()) else 1
 
 
 @contextlib.contextmanager
@@ -156,14 +174,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def resume(folder: Path, output: Output) -> int:
-    """Finish what is missing of a sweep; finished runs are never repeated.
-
-    Raises:
-        RequestError: the folder is not a sweep.
-    """
-    read_request(folder)
-    start_server()
-    return carry_out(folder, output)

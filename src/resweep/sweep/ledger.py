@@ -5,22 +5,25 @@ A new sweep is written into a temporary folder and renamed, so that a sweep fold
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from resweep import __version__
+from resweep.claim import Busy, claim
+from resweep.code import code_state
 from resweep.config import dump_yaml, is_machine_fact, load_yaml, write_frozen
 from resweep.errors import Problem, RequestError
 from resweep.record import LOCK_FILE, SWEEP_FILE, Record, utc_now, write_atomic
-from resweep.sweep.plan import Plan, PlannedRun
+from resweep.sweep.plan import Plan, PlannedRun, SearchPlan
+from resweep.sweep.space import SPACE_FILE
 
 NAME_LENGTH = 40
 
@@ -95,7 +98,12 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
         for run in plan.runs:
             if not (sweep_dir / run.folder).exists():  # taken away to have it done again
                 write_run(run, sweep_dir / run.folder)
+        if isinstance(plan, SearchPlan):
+            from resweep.sweep.trials import go_on_with  # which needs this module
+
+            go_on_with(plan.search, sweep_dir)
         return True
+    content = request(plan, sweep_dir.name)
     temporary = sweep_dir.with_name(f".{sweep_dir.name}.{os.getpid()}.tmp")
     with _writable(sweep_dir.parent):
         try:
@@ -104,7 +112,10 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
                 folder.mkdir(parents=True)
                 write_frozen(run.config, folder)
                 new_record(run).write(folder)
-            write_atomic(temporary / SWEEP_FILE, dump_yaml(request(plan, sweep_dir.name)))
+            if isinstance(plan, SearchPlan):
+                temporary.mkdir(parents=True)
+                write_atomic(temporary / SPACE_FILE, dump_yaml(plan.space))
+            write_atomic(temporary / SWEEP_FILE, dump_yaml(content))
             os.replace(temporary, sweep_dir)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -113,6 +124,15 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
 
 def request(plan: Plan, name: str) -> dict[str, Any]:
     """Return the content of ``sweep.yaml``."""
+    content = _request(plan, name)
+    if isinstance(plan, SearchPlan):
+        from resweep.sweep.trials import search_request  # which needs this module
+
+        return {**content, "search": search_request(plan.search, name), "trials": {}}
+    return content
+
+
+def _request(plan: Plan, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "command": ["resweep", "train", *sys.argv[1:]],
@@ -121,6 +141,7 @@ def request(plan: Plan, name: str) -> dict[str, Any]:
         "plan_digest": plan.digest,
         "counts": {"runs": len(plan.runs)},
         "created_at": utc_now(),
+        "code": code_of(plan.base),
         "versions": {"resweep": __version__, "python": sys.version.split()[0]},
         "runs": [run.folder for run in plan.runs],
         "base": {key: value for key, value in plan.base.items() if not key.startswith("import_path")},
@@ -151,9 +172,56 @@ def _same_or_refuse(plan: Plan, sweep_dir: Path) -> None:
         return
     differing = [key for key in {**there["base"], **plan.base} if there["base"].get(key) != plan.base.get(key)]
     differing += [key for key in {**there["axes"], **plan.axes} if there["axes"].get(key) != plan.axes.get(key)]
-    keys = ", ".join(dict.fromkeys(key for key in differing if not is_machine_fact(key))) or "its runs"
+    differing = [key for key in differing if not is_machine_fact(key)] + _differing_search(plan, there)
+    keys = ", ".join(dict.fromkeys(differing)) or "its runs"
     message = f"{sweep_dir} holds another sweep; it differs in {keys}. Give another name: sweep_name=NAME"
     raise RequestError(Problem("sweep_name", sweep_dir.name, message))
+
+
+@dataclass(frozen=True)
+class PlannedCode:
+    """The code that a sweep was planned with.
+
+    Args:
+        import_path: folder of the user's modules.
+        allowed_targets: the user's classes that configs may name.
+        state: see :func:`resweep.code.code_state`.
+    """
+
+    import_path: str | None
+    allowed_targets: dict[str, str]
+    state: dict[str, str]
+
+
+def code_of(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the code that runs with these common values depend on, for ``sweep.yaml``."""
+    prefix = "allowed_targets."
+    targets = {key.removeprefix(prefix): value for key, value in base.items() if key.startswith(prefix)}
+    path = base.get("import_path")
+    return {"import_path": path, "allowed_targets": targets, "state": code_state(path, targets)}
+
+
+def planned_code(request: Mapping[str, Any]) -> PlannedCode:
+    """Return the code that a sweep was planned with."""
+    return PlannedCode(**request["code"])
+
+
+def accept_code(sweep_dir: Path, state: dict[str, str], changes: list[str]) -> None:
+    """Write into ``sweep.yaml`` that the sweep goes on with other code; what changed stays on record."""
+    content = read_request(sweep_dir)
+    content["code"]["state"] = state
+    content.setdefault("changes", []).append({"at": utc_now(), "what": changes})
+    write_atomic(sweep_dir / SWEEP_FILE, dump_yaml(content))
+
+
+def _differing_search(plan: Plan, there: Mapping[str, Any]) -> list[str]:
+    """Return the search settings in which a request differs from the sweep that is there."""
+    asked = plan.search if isinstance(plan, SearchPlan) else {"name": "grid"}
+    known = there.get("search") or {"name": "grid"}
+    if asked["name"] != known["name"]:
+        return ["search.name"]
+    own = [key for key in asked if key not in ("trials", "storage", "monitor", "direction", "max_epochs")]
+    return [f"search.{key}" for key in own if asked[key] != known[key]]
 
 
 def run_folders(sweep_dir: Path) -> list[Path]:
@@ -163,23 +231,19 @@ def run_folders(sweep_dir: Path) -> list[Path]:
 
 @contextmanager
 def locked(sweep_dir: Path) -> Iterator[None]:
-    """Hold the sweep for this process; the lock goes with the process, however it ends.
+    """Hold the sweep for this process on this machine; the lock goes with the process, however it ends.
+
+    Other machines that share the file system take runs of the same sweep at the same time; every run is claimed by the
+    process that executes it. Each job of a cluster counts as a machine of its own.
 
     Raises:
-        RequestError: another process carries this sweep out; it is named.
+        RequestError: another process of this machine carries this sweep out; it is named.
     """
+    place = "-".join(filter(None, (os.uname().nodename, os.environ.get("SLURM_JOB_ID"))))
     try:
-        opened = open(sweep_dir / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115, closed below
-    except OSError as error:
+        with claim(sweep_dir, f"{LOCK_FILE}-{place}"):
+            yield
+    except Busy as busy:
+        raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"is being carried out by {busy.holder}")) from busy
+    except PermissionError as error:
         raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"cannot be written: {error.strerror}")) from error
-    with opened as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            holder = stream.read().strip() or "another process"
-            raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"is being carried out by {holder}")) from error
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
-        stream.flush()
-        yield

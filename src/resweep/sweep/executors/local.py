@@ -10,18 +10,20 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from resweep.errors import Problem, RequestError
-from resweep.record import LOG_FILE, Record, utc_now
-from resweep.sweep.executors.base import Event, Executor, Unit
+from resweep.sweep.executors.base import End, Executor, Unit
+from resweep.sweep.executors.worker import STOPPED, carry_out
 
-TICK_SECONDS = 0.5
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 30.0  # for a run to save itself when it was told to stop
 CONTEXT = multiprocessing.get_context("forkserver")
+# Where Linux counts the processes that were ended because memory ran out: the machine, and a container's own limit.
+OOM_COUNTERS = ("/proc/vmstat", "/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
 def start_server() -> None:
@@ -35,95 +37,129 @@ def start_server() -> None:
     forkserver.ensure_running()
 
 
-def default_workers() -> int:
+def cores() -> int:
     """Return the number of processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class LocalExecutor(Executor):
-    """Each run in a process of its own; a free slot takes the next run at once.
+@dataclass(frozen=True)
+class Underway:
+    """A process that carries a unit out.
 
     Args:
-        workers: runs at a time; None for one per processor core.
+        process: as multiprocessing gives it.
+        slot: the environment variables of its place.
+        oom_kills: of the machine when it was started.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or default_workers()
+    process: Any
+    unit: Unit
+    slot: dict[str, str]
+    oom_kills: int
 
-    def run(self, units: Sequence[Unit], on_event: Event) -> None:
-        """See :class:`Executor`."""
+
+class LocalExecutor(Executor):
+    """Each unit in a process of its own; a free slot takes the next one at once.
+
+    Args:
+        workers: units at a time; None for one per core, or for what the devices have room for.
+        devices: accelerators that are handed out, as ``CUDA_VISIBLE_DEVICES`` names them; None hands out none.
+        runs_per_device: units at a time on one accelerator.
+        threads: processor threads of a run, which share the cores.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        devices: Sequence[str] | None = None,
+        runs_per_device: int = 1,
+        threads: int = 1,
+    ) -> None:
+        places: list[dict[str, str]] = [
+            {"CUDA_VISIBLE_DEVICES": str(device)} for _ in range(runs_per_device) for device in devices or ()
+        ]
+        super().__init__(workers or len(places) or max(1, cores() // threads))
+        if devices is not None:
+            self.slots = min(self.slots, len(places))
+        self.free = places[: self.slots] or [{}] * self.slots
+        self.running: dict[int, Underway] = {}
         start_server()
-        waiting = [run_dir for unit in units for run_dir in unit]
-        running: dict[int, tuple[Any, Path]] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.workers:
-                    run_dir = waiting.pop(0)
-                    process = CONTEXT.Process(target=_work, args=(run_dir,), name=run_dir.name)
-                    process.start()
-                    running[process.sentinel] = (process, run_dir)
-                    on_event("start", run_dir)
-                for sentinel in wait(list(running), timeout=TICK_SECONDS):
-                    process, run_dir = running.pop(sentinel)
-                    _close(process, run_dir)
-                    on_event("end", run_dir)
-                on_event("tick", Path())
-        except BaseException:
-            _stop(running, on_event)
-            raise
+
+    def start(self, unit: Unit) -> None:
+        """See :class:`Executor`."""
+        slot = self.free.pop(0)
+        process = CONTEXT.Process(target=_work, args=(unit, slot), name=unit[0].name)
+        process.start()
+        self.running[process.sentinel] = Underway(process, unit, slot, oom_kills())
+
+    def wait(self, seconds: float) -> list[End]:
+        """See :class:`Executor`."""
+        if not self.running:
+            time.sleep(seconds)
+        ended = [self.running.pop(sentinel) for sentinel in wait(list(self.running), timeout=seconds)]
+        self.free += [one.slot for one in ended]
+        return [End(one.unit, cause_of_end(one.process, one.oom_kills)) for one in ended]
+
+    def stop(self, unit: Unit) -> None:
+        """See :class:`Executor`."""
+        for one in self.running.values():
+            if one.unit == unit:
+                one.process.terminate()
+
+    def kill(self, unit: Unit) -> None:
+        """See :class:`Executor`."""
+        for one in self.running.values():
+            if one.unit == unit:
+                one.process.kill()
 
 
-def _stop(running: dict[int, tuple[Any, Path]], on_event: Event) -> None:
-    """Tell the runs under way to stop; those that do not within the grace period, or at a second signal, are ended."""
-    for process, _ in running.values():
-        process.terminate()
-    until = time.monotonic() + GRACE_SECONDS
-    try:
-        for process, _ in running.values():
-            process.join(max(0.0, until - time.monotonic()))
-    finally:
-        for process, run_dir in running.values():
-            if process.is_alive():
-                process.kill()
-                process.join()
-            _close(process, run_dir)
-            on_event("end", run_dir)
-
-
-def _close(process: Any, run_dir: Path) -> None:
-    """Give a run whose process ended without a word a record that says so."""
+def cause_of_end(process: Any, oom_kills_before: int) -> str:
+    """Wait for a process that has ended, end what it has left behind, and say in words how it ended."""
+    end_group(process.pid)
     process.join()
     code = process.exitcode
     process.close()
-    record = Record.read(run_dir)
-    if record.status not in ("running", "pending"):
-        return
-    reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    record.status = "lost"
-    record.error = {"type": "Lost", "message": f"the run's process ended by {reason} before its record was written"}
-    record.finished_at = utc_now()
-    record.write(run_dir)
+    if code >= 0:
+        return f"exit status {code}"
+    name = f"signal {signal.Signals(-code).name}"
+    if code == -signal.SIGKILL and oom_kills() > oom_kills_before:
+        return f"{name}, memory having run out (fewer executor.workers or a smaller data.batch_size need less)"
+    return name
 
 
-def _work(run_dir: Path) -> None:
-    """Body of a worker process: its output goes to the run's log, its end is in the run's record."""
-    _enter_worker()
-    log = os.open(run_dir / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    from resweep.train import Interrupted, execute
-
+def end_group(pid: int) -> None:
+    """End the processes that a worker has started and that have outlived it, such as those that load data."""
     try:
-        execute(run_dir)
-    except Interrupted:
-        sys.exit(143)
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return  # none left
 
 
-def _enter_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides; a terminal sends Ctrl-C to everybody
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def oom_kills(counters: Sequence[str] = OOM_COUNTERS) -> int:
+    """Return how often the kernel has ended a process because memory ran out, as far as this process may know."""
+    count = 0
+    for path in counters:
+        if os.access(path, os.R_OK):
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            count += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return count
+
+
+def _work(unit: Unit, slot: dict[str, str]) -> None:
+    """Body of a worker process: its output goes to the run's log, its end is in the run's record."""
+    enter_worker()
+    os.environ.update(slot)
+    for run_dir in unit:
+        status = carry_out(run_dir)
+        if status:
+            sys.exit(status)
+
+
+def enter_worker() -> None:
+    """Make this process one that its parent can stop, that its parent's end ends, and that a terminal leaves alone."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -132,6 +168,8 @@ def _die_with_parent() -> None:
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_SECONDS)
+        os.killpg(0, signal.SIGKILL)
 
 
 def call_in_worker(function: str, *args: Any) -> Any:
@@ -167,7 +205,7 @@ def call_in_worker(function: str, *args: Any) -> Any:
 
 
 def _answer(send: Any, function: str, args: tuple) -> None:
-    _enter_worker()
+    enter_worker()
     module, name = function.split(":")
     try:
         send.send(("value", getattr(importlib.import_module(module), name)(*args)))

@@ -1,0 +1,148 @@
+"""The loop that drives an executor: no slot is idle while there is work, and every started run gets a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from resweep.claim import Busy, claim
+from resweep.record import Record, utc_now
+from resweep.stopping import StopSignal
+from resweep.sweep.executors.base import End, Executor, Unit
+from resweep.sweep.work import Work
+
+TICK_SECONDS = 0.5
+LOOK_AROUND_SECONDS = 2.0
+GRACE_SECONDS = 30.0  # for runs to save themselves
+# Told: ``start``, ``end`` or ``again`` with the run's folder, and ``tick`` with an empty path about twice a second.
+Event = Callable[[str, Path], None]
+
+
+def supervise(executor: Executor, work: Work, on_event: Event, stop: StopSignal, timeout: float | None = None) -> None:
+    """Carry out what there is to do; one run's failure never stops another.
+
+    When this returns, every run that was started has a record that is not ``running``, unless the disk was too full to
+    write it: then it is found to be lost by whoever looks next.
+
+    Args:
+        executor: carries out units.
+        work: gives units, and hears what has become of their runs; there may be some left if the first have all failed
+            alike, see ``work.hopeless``.
+        on_event: hears what happens.
+        stop: looked at all the time: at the first signal runs under way are told to save and end, at the second they
+            are ended.
+        timeout: seconds after which a unit is told to stop, and after a grace period ended, see ``executor.timeout``.
+    """
+    underway: dict[Unit, float] = {}
+    overdue: set[Unit] = set()
+    looked = time.monotonic()
+    try:
+        while stop.count == 0 and work.hopeless is None:
+            _fill(executor, work, underway, on_event)
+            if not underway and work.nothing_left():
+                break
+            for end in executor.wait(TICK_SECONDS):
+                del underway[end.unit]
+                _take_back(end, work, on_event, timeout if end.unit in overdue else None)
+                overdue.discard(end.unit)
+            _remind(executor, underway, overdue, timeout)
+            if time.monotonic() - looked > LOOK_AROUND_SECONDS:
+                looked = time.monotonic()
+                work.look_around()
+            on_event("tick", Path())
+    finally:
+        _stop(executor, set(underway), on_event, stop)
+        executor.close()
+
+
+def _fill(executor: Executor, work: Work, underway: dict[Unit, float], on_event: Event) -> None:
+    while len(underway) < executor.slots and (unit := work.take()) is not None:
+        executor.start(unit)
+        underway[unit] = time.monotonic()
+        for run_dir in unit:
+            on_event("start", run_dir)
+
+
+def _take_back(end: End, work: Work, on_event: Event, overdue: float | None) -> None:
+    for run_dir in end.unit:
+        record = settle(run_dir, end.cause)
+        if record is None:
+            work.left_elsewhere((run_dir,))
+            continue
+        if overdue is not None and record.status in ("interrupted", "lost"):
+            mark_lost(run_dir, record, f"took longer than executor.timeout={overdue:g} seconds")
+        on_event("end", run_dir)
+        if work.ended(run_dir, record):
+            on_event("again", run_dir)
+
+
+def settle(run_dir: Path, cause: str, stopping: bool = False) -> Record | None:
+    """Give a run whose process ended without a word a record that says so.
+
+    Args:
+        run_dir: the run.
+        cause: how the process ended, behind "the run's process ended by".
+        stopping: the end was asked for; a run that had not begun then simply waits.
+
+    Returns:
+        The record; None when another process carries the run out.
+    """
+    try:
+        with claim(run_dir):
+            record = Record.read(run_dir)
+            if record.status == "running" or (record.status not in _ENDED and not stopping):
+                mark_lost(run_dir, record, f"the run's process ended by {cause} before its record was written")
+            return record
+    except Busy:
+        return None
+
+
+_ENDED = frozenset({"completed", "diverged", "pruned", "failed", "interrupted"})
+
+
+def mark_lost(run_dir: Path, record: Record, message: str) -> None:
+    """Write that a run's process is gone."""
+    record.status = "lost"
+    record.error = {"type": "Lost", "message": message}
+    record.finished_at = utc_now()
+    try:
+        record.write(run_dir)
+    except OSError as error:  # a full disk: the record on it says "running" without a process, which means lost, too
+        record.error["message"] += f"; nor can it be written now: {error.strerror}"
+
+
+def _remind(executor: Executor, underway: dict[Unit, float], overdue: set[Unit], timeout: float | None) -> None:
+    """Stop the units that take longer than they may; end those that do not listen."""
+    if timeout is None:
+        return
+    now = time.monotonic()
+    for unit, started in underway.items():
+        if now - started > timeout + GRACE_SECONDS:
+            executor.kill(unit)
+        elif now - started > timeout and unit not in overdue:
+            overdue.add(unit)
+            executor.stop(unit)
+
+
+def _stop(executor: Executor, left: set[Unit], on_event: Event, stop: StopSignal) -> None:
+    """Tell units to stop; those that do not within the grace period, or at a second signal, are ended."""
+    for unit in left:
+        executor.stop(unit)
+    until = time.monotonic() + GRACE_SECONDS
+    while left and time.monotonic() < until and stop.count < 2:
+        _let_go(executor, left, on_event)
+    for unit in left:
+        executor.kill(unit)
+    until = time.monotonic() + GRACE_SECONDS
+    while left and time.monotonic() < until:
+        _let_go(executor, left, on_event)
+
+
+def _let_go(executor: Executor, left: set[Unit], on_event: Event) -> None:
+    for end in executor.wait(TICK_SECONDS):
+        left.discard(end.unit)
+        for run_dir in end.unit:
+            settle(run_dir, end.cause, stopping=True)
+            on_event("end", run_dir)
+    on_event("tick", Path())
