@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,10 +40,12 @@ class Faulty(CifarResNet):
 
     Args:
         fault: ``none``, ``raise``, ``exhaust`` (an error with a cause), ``diverge``, ``exit``, ``leave`` (sys.exit),
-            ``segfault``, ``kill``, ``hang``.
+            ``segfault``, ``kill``, ``hang``, ``orphan`` (ends the processes that load its data),
+            ``devour`` (memory), ``fill`` (the disk).
         after: training batches that still go well.
         slow_while: while this file exists, every training batch takes 0.05 s longer.
-        hung: a file that is made when a net begins to hang.
+        hung: a file that is made when a net begins to hang, or fills the disk; a group whose memory is devoured.
+        visible: a folder in which every net leaves a file with the accelerators it may see.
         unless: a file; where it exists nothing goes wrong any more, and otherwise it is made before something does.
     """
 
@@ -53,11 +56,14 @@ class Faulty(CifarResNet):
         slow_while: str | None = None,
         hung: str | None = None,
         unless: str | None = None,
+        visible: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.hung = hung
         self.unless = unless
+        if visible is not None:
+            (Path(visible) / str(os.getpid())).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
         self.fault = fault
         self.after = after
         self.slow_while = slow_while
@@ -89,6 +95,18 @@ def fail(fault: str, hung: str | None) -> None:
             Path(hung).touch()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         time.sleep(600)
+    if fault == "orphan":
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+        return
+    if fault == "devour":  # more memory than the group has into which it moves
+        (Path(hung) / "cgroup.procs").write_text(str(os.getpid()))
+        list(bytearray(1 << 24) for _ in range(64))
+    if fault == "fill":  # the file system, to the last byte
+        with suppress(OSError), open(hung, "ab", buffering=0) as stream:
+            while stream.write(bytes(1 << 12)):
+                pass
+        return
     if fault == "leave":
         sys.exit(3)
     if fault == "exit":

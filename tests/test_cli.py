@@ -121,7 +121,7 @@ def test_a_ready_made_sweep_comes_before_the_command_line(launched: list[tuple[l
     assert main(["train", "-m", "sweep=learning_rate", "seed=5,6"]) == 130
     ((overrides, _),) = launched
     assert overrides == [
-        "optimizer.lr=0.003,0.01,0.03,0.1,0.3,1.0", "seed=0,1,2", "sweep=learning_rate", "seed=5,6",
+        "optimizer.lr=0.003,0.01,0.03,0.1,0.3,1.0", "sweep=learning_rate", "seed=5,6",
     ]  # fmt: skip
     with config_loader() as loader:
         plan = make_plan(loader, overrides)

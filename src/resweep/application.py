@@ -85,7 +85,7 @@ def _diagnose(words: list[str], error: Exception) -> list[Problem]:
     GlobalHydra.instance().clear()
     with config_loader(() if flags.config_dir is None else (flags.config_dir,)) as loader:
         try:
-            make_plan(loader, flags.overrides)
+            make_plan(loader, flags.overrides, sweep=flags.multirun)
         except RequestError as found:
             problems += found.problems
     if not flags.multirun:
@@ -101,7 +101,7 @@ def _several_values(overrides: list[str]) -> list[Problem]:
             override = parser.parse_override(text)
         except HydraException:
             continue  # reported by the plan
-        if override.is_discrete_sweep():
+        if override.is_sweep_override():
             key, _, given = text.partition("=")
             message = "has several values: add -m for a sweep over them"
             if key.lstrip("+") not in AXES:  # a group takes one choice

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from resweep.errors import Problem, RequestError, nearest_name
 
+MANY_DIGITS = 12
 MODES = ("auto", "live", "plain", "off")
 CONTROL = r"[\x00-\x1f\x7f]+"  # characters that would break a line or colour it
 
@@ -142,19 +143,22 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
-def value(text: Any) -> str:
+def value(text: Any, exact: bool = False) -> str:
     """Return a config value as it is written on the command line (``5e-4`` stays short, null for None).
 
+    A number with many digits, as a search proposes it, is shown with four unless ``exact``.
+
     Example:
-        >>> [value(v) for v in (0.0005, 0, True, None, "sgd")]
-        ['0.0005', '0', 'true', 'null', 'sgd']
+        >>> [value(v) for v in (0.0005, 0, True, None, "sgd", 0.06001143797993615)]
+        ['0.0005', '0', 'true', 'null', 'sgd', '0.06001']
     """
     if text is None:
         return "null"
     if isinstance(text, bool):
         return str(text).lower()
     if isinstance(text, float):
-        return f"{text:g}" if float(f"{text:g}") == text else repr(text)
+        whole = f"{text:g}" if float(f"{text:g}") == text else repr(text)
+        return whole if exact or len(whole) <= MANY_DIGITS else f"{text:.4g}"
     return json.dumps(text) if isinstance(text, (list, dict)) else str(text)
 
 

@@ -21,7 +21,16 @@ from resweep.rows import read_rows
 STATUS_SECONDS = 300.0
 HEARTBEAT_SECONDS = 60.0
 SHOWN_RUNS = 12
-RESERVED = ("run", "id", "reason", "log", "val_acc", "test_acc", "secs")  # words of an event; axes named so stay whole
+RESERVED = (
+    "run",
+    "id",
+    "reason",
+    "log",
+    "val_acc",
+    "test_acc",
+    "secs",
+    "epochs",
+)  # words of an event; axes named so stay whole
 
 
 class RunDisplay:
@@ -180,7 +189,9 @@ class SweepDisplay:
         if record.status in FINISHED:
             self.seconds.append(record.fit_seconds or 0.0)
         if record.status in ("completed", "pruned"):
-            self.output.event("done", **self._names(run_dir), **_scores(record))
+            epochs = record.epochs if record.status == "pruned" else None
+            word = "done" if epochs is None else "pruned"
+            self.output.event(word, **self._names(run_dir), epochs=epochs, **_scores(record))
             return
         word = "FAILED" if record.status in ("failed", "lost") else record.status
         if record.status == "running":

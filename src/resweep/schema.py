@@ -87,7 +87,21 @@ PAIR = Rule(
     "must be two numbers, each at least 0 and below 1",
     lambda value: isinstance(value, list) and len(value) == 2 and all(_is_number(v) and 0 <= v < 1 for v in value),
 )
+DEVICES = Rule(
+    "must be a list of devices, each once, as in [0,1]",
+    lambda value: isinstance(value, list) and value != [] and len({str(v) for v in value}) == len(value),
+)
+SEEDS = Rule(
+    "must be a list of seeds, each once, as in [0,1,2]",
+    lambda value: (
+        isinstance(value, list)
+        and value != []
+        and all(_is_whole(seed) and 0 <= seed < 2**32 for seed in value)
+        and len(set(value)) == len(value)
+    ),
+)
 METRIC = one_of("val/accuracy", "val/loss")
+SEARCHES = ("random", "tpe", "halton", "sobol", "gp", "nsga2")
 
 RULES: dict[str, Rule] = {
     "seed": whole(0, 2**32 - 1),
@@ -116,9 +130,33 @@ RULES: dict[str, Rule] = {
     ),
     "trainer.accumulate_grad_batches": whole(1),
     "trainer.gradient_clip_val": or_null(number(0, positive=True)),
-    "executor.name": one_of("local"),
+    "executor.name": one_of("local", "slurm", "ray"),
     "executor.workers": or_null(whole(1)),
-    "search.name": one_of("grid"),
+    "executor.devices": or_null(DEVICES),
+    "executor.runs_per_device": whole(1),
+    "executor.retries": whole(0),
+    "executor.timeout": or_null(number(0, positive=True)),
+    "executor.fail_fast": or_null(whole(1)),
+    "executor.partition": or_null(TEXT),
+    "executor.account": or_null(TEXT),
+    "executor.time": or_null(whole(1)),
+    "executor.cpus_per_task": whole(1),
+    "executor.memory": or_null(TEXT),
+    "executor.gpus_per_node": or_null(whole(1)),
+    "executor.signal_delay_s": whole(0),
+    "executor.poll_seconds": number(0, positive=True),
+    "executor.address": or_null(TEXT),
+    "executor.cpus_per_run": number(0, positive=True),
+    "executor.gpus_per_run": or_null(number(0)),
+    "search.name": one_of("grid", *SEARCHES),
+    "search.trials": whole(1),
+    "search.seed": whole(0, 2**32 - 1),
+    "search.seeds": or_null(SEEDS),
+    "search.pruner": or_null(one_of("asha", "hyperband", "median")),
+    "search.min_epochs": whole(1),
+    "search.reduction_factor": whole(2),
+    "search.storage": or_null(TEXT),
+    "search.sampler": Rule("must be a mapping of arguments", lambda value: isinstance(value, Mapping)),
 }
 # By the last name of a key, in whatever component it stands.
 ARGUMENT_RULES: dict[str, Rule] = {
@@ -167,12 +205,22 @@ def _check_value(key: str, value: Any, known: Mapping[str, Any]) -> Problem | No
         below = [name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}.")]
         if below:
             return Problem(key, str(value), f"is a section; give one of its keys: {', '.join(below)}")
-        if key.startswith((*(f"{name}." for name in COMPONENTS), "trainer.", "logger.", "data.source.")):
+        if key.startswith(
+            (
+                *(f"{name}." for name in COMPONENTS),
+                "trainer.",
+                "logger.",
+                "data.source.",
+                "search.sampler.",
+                "executor.additional_parameters.",
+                "executor.resources.",
+            )
+        ):
             return None  # an argument added with +, checked against the signature when the parts are built
         names = [name for name in known if not name.startswith("hydra.")]
         return Problem(key, str(value), not_a_key(key, names), nearest_key(key, names))
     if rule is None:
-        rule = _rule_of_default(known[key])
+        rule = rule_of_default(known[key])
     if rule is not None and not rule.accepts(value):
         return Problem(key, str(value), f"{rule.text}, got {value!r}")
     return None
@@ -182,6 +230,8 @@ def not_a_key(key: str, known: Iterable[str]) -> str:
     """Return what is wrong with a key that does not exist, with the names that its place has."""
     section, names = key.rpartition(".")[0], list(known)
     below = [name[len(section) + 1 :] for name in names if section and name.startswith(f"{section}.")]
+    if section == "search" and key in RULES:
+        return f"is not for search=grid, which takes every combination; it is a key of search={', '.join(SEARCHES)}"
     if below:
         shown = ", ".join(name for name in below if not name.startswith("_"))
         return f"is not a key of the chosen {section}; it has {shown}"
@@ -192,7 +242,8 @@ def _argument_rule(key: str) -> Rule | None:
     return ARGUMENT_RULES.get(key.rsplit(".", 1)[-1]) if "." in key else None
 
 
-def _rule_of_default(default: Any) -> Rule | None:
+def rule_of_default(default: Any) -> Rule | None:
+    """Return the rule that a value keeps the type of its default; None where any value may stand."""
     if isinstance(default, str) and ("${" in default or default == "???"):
         return None  # takes the value, and the type, of another key or of the user
     if isinstance(default, bool):

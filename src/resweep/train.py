@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import sysconfig
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,12 @@ from resweep.data.datamodule import ImageDataModule
 from resweep.environment import environment, peak_memory_bytes
 from resweep.errors import RequestError
 from resweep.lit_module import LitClassifier
+from resweep.pruning import pruner_for
 from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, FINISHED, LAST, LOG_FILE, Record, utc_now, write_atomic
 from resweep.seeding import derive_seed
 from resweep.stopping import Interrupted, StopSignal
+
+RESERVE_FILE, RESERVE_BYTES = ".reserve", 1 << 15
 
 
 def execute(run_dir: Path, observer: Observer | None = None, data: ImageDataModule | None = None) -> Record:
@@ -79,6 +83,8 @@ def _attempt(
     code = code_digest(code_state(config["import_path"], config["allowed_targets"]))
     record.environment = environment(config["threads"], config["import_path"], code)
     record.write(run_dir)
+    reserve = run_dir / RESERVE_FILE
+    reserve.write_bytes(os.urandom(RESERVE_BYTES))  # given back at the end: a full disk still has room for the record
     try:
         with log_to(run_dir):
             _train(config, run_dir, record, stop, observer, data)
@@ -91,12 +97,13 @@ def _attempt(
             raise Interrupted(stop.requested) from error
         _end(record, "failed")
         record.error = describe(error)
-        with open(run_dir / LOG_FILE, "a", encoding="utf-8") as log:
+        with suppress(OSError), open(run_dir / LOG_FILE, "a", encoding="utf-8") as log:  # the record has the cause, too
             traceback.print_exception(error, file=log)
     finally:
         stop.finishing = True
         record.peak_memory_bytes = peak_memory_bytes()
         record.finished_at = utc_now()
+        reserve.unlink(missing_ok=True)
         record.write(run_dir)
     return record
 
@@ -124,7 +131,8 @@ def _train(
     lit_module = build_lit_module(config, net, data)
     recorder = EpochRecorder(run_dir, config["monitor"], config["monitor_mode"], observer)
     saver = BestAndLast(run_dir, recorder, config["checkpoint_every"])
-    callbacks = [recorder, saver, StopBetweenSteps(stop, recorder, saver)]
+    pruner = pruner_for(config, run_dir, recorder)
+    callbacks = [recorder, saver, *([] if pruner is None else [pruner]), StopBetweenSteps(stop, recorder, saver)]
     trainer = build_trainer(config, run_dir, callbacks, build_loggers(config, run_dir))
     record.data_digest = data.digest
     record.parameters = sum(parameter.numel() for parameter in net.parameters())
@@ -143,6 +151,9 @@ def _train(
         record.status = "diverged"
         message = f"loss became NaN or infinite at epoch {recorder.diverged_at}"
         record.error = {"type": "Diverged", "message": message, "epoch": recorder.diverged_at}
+    elif pruner is not None and pruner.pruned_at is not None:  # not among the best: its test says nothing
+        record.status = "pruned"
+        record.error = {"type": "Pruned", "message": pruner.message, "epoch": pruner.pruned_at}
     else:
         scores, confusion = test(trainer, lit_module, data, run_dir)
         record.metrics.update(scores)

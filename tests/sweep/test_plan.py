@@ -81,7 +81,6 @@ def test_a_request_without_axes_is_one_run(plan: Planner) -> None:
         (["optimizer=sgd", "optimizer=adam"], ["optimizer=adam"]),
         (["seed=0,1,2", "seed=7"], ["seed=7"]),
         (["seed=7", "seed=0,1"], ["seed=0,1"]),
-        (["optimizer=sgd,adam", "optimizer=adamw,rmsprop"], ["optimizer=adamw,rmsprop"]),
     ],
 )
 def test_the_last_override_of_a_key_wins(plan: Planner, overrides: list[str], same: list[str]) -> None:

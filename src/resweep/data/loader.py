@@ -121,6 +121,8 @@ class BatchLoader:
             # because they would keep the processes waiting until the next garbage collection.
             message = str(error).strip().rsplit(f"{UnreadableImage.__name__}: ", 1)[-1]
             error.__traceback__ = None
+        except (ConnectionError, EOFError):
+            raise RuntimeError("a process that loads data has died, perhaps for lack of memory") from None
         raise UnreadableImage(message)
 
 

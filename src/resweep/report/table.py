@@ -128,7 +128,7 @@ def ranking(sweep: Sweep) -> Ranking:
     keys = differing_keys(counted)
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in counted.runs:
-        groups.setdefault(tuple(value_text(run.swept.get(key)) for key in keys), []).append(run)
+        groups.setdefault(tuple(console.value(run.swept.get(key), exact=True) for key in keys), []).append(run)
     sign = -1 if mode == "max" else 1
     summaries = [(runs, summarize(metric_values(runs, monitor))) for runs in groups.values()]
     summaries.sort(key=lambda pair: (pair[1].mean is None, _broken(pair[0]), sign * (pair[1].mean or 0.0)))
@@ -145,7 +145,7 @@ def settings_table(sweep: Sweep) -> list[SettingRow]:
 def differing_keys(sweep: Sweep) -> list[str]:
     """Return the swept keys, the seed left out, that have more than one value in the sweep."""
     keys = dict.fromkeys(key for run in sweep.runs for key in run.swept if key != "seed")
-    return [key for key in keys if len({value_text(run.swept.get(key)) for run in sweep.runs}) > 1]
+    return [key for key in keys if len({console.value(run.swept.get(key), exact=True) for run in sweep.runs}) > 1]
 
 
 def metric_values(runs: Iterable[RunRecord], metric: str) -> list[float]:

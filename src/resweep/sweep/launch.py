@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
 
@@ -16,16 +17,28 @@ from resweep import console
 from resweep.config import nested, read_frozen
 from resweep.console import Output
 from resweep.errors import Terminated
-from resweep.record import FINISHED
+from resweep.record import FINISHED, SWEEP_FILE
 from resweep.stopping import StopSignal
 from resweep.sweep.executors import make_executor
+from resweep.sweep.executors.base import Executor
 from resweep.sweep.executors.local import call_in_worker, start_server
 from resweep.sweep.ledger import check_writable, locked, prepare, read_request, run_folders, sweep_name
 from resweep.sweep.plan import distinct_requests, make_plan
 from resweep.sweep.stock import Stock, check_unchanged, chosen, take_stock
 from resweep.sweep.supervise import supervise
-from resweep.sweep.texts import counts_text, estimate_text, facts_text, failures_text, plan_text, resume_text
+from resweep.sweep.texts import (
+    counts_text,
+    estimate_text,
+    facts_text,
+    failures_text,
+    plan_text,
+    planned_count,
+    resume_text,
+)
 from resweep.sweep.work import Work
+
+if TYPE_CHECKING:
+    from resweep.sweep.search import Search
 
 UNFINISHED = ("pending", "interrupted", "lost", "failed")
 Settings = Mapping[str, Any]
@@ -63,25 +76,24 @@ def launch(loader: ConfigLoader, overrides: Sequence[str], output: Output, dry_r
     Raises:
         RequestError: something is wrong with the request; nothing was written.
     """
-    plan = make_plan(loader, overrides)
+    plan = make_plan(loader, overrides, sweep=True)
     start_server()  # not before: it holds the output streams open until it has loaded, and a typo should end at once
     settings = nested(plan.base)
     runs_dir = Path(settings["runs_dir"])
     check_writable(runs_dir)
     sweep_dir = runs_dir / (settings["sweep_name"] or sweep_name(plan))
-    output.note(plan_text(plan, sweep_dir, len(plan.runs)))
-    facts = call_in_worker("resweep.sweep.check:check_buildable", distinct_requests([run.config for run in plan.runs]))
+    output.note(plan_text(plan, sweep_dir))
+    facts = call_in_worker("resweep.sweep.check:check_buildable", distinct_requests(plan.configs))
     output.note(facts_text(facts))
-    executor = make_executor(settings)  # refuses before anything is written
-    executor.close()
-    stock = take_stock(run_folders(sweep_dir)) if (sweep_dir / "sweep.yaml").is_file() else Stock()
-    left = len(plan.runs) - len(stock.with_status(*FINISHED))
-    output.note(estimate_text(stock, left, executor.slots))
-    if dry_run:
-        return 0
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    there = prepare(plan, sweep_dir)
-    return carry_out(sweep_dir, output, Wish(settings=settings), configs=there)
+    with contextlib.closing(make_executor(settings)) as executor:  # refuses before anything is written
+        stock = take_stock(run_folders(sweep_dir)) if (sweep_dir / SWEEP_FILE).is_file() else Stock()
+        left = planned_count(plan) - len(stock.with_status(*FINISHED))
+        output.note(estimate_text(stock, left, executor.slots))
+        if dry_run:
+            return 0
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        there = prepare(plan, sweep_dir)
+        return carry_out(sweep_dir, output, Wish(settings=settings), executor, there)
 
 
 def resume(sweep_dir: Path, output: Output, wish: Wish) -> int:
@@ -95,7 +107,9 @@ def resume(sweep_dir: Path, output: Output, wish: Wish) -> int:
     """
     read_request(sweep_dir)
     start_server()
-    return carry_out(sweep_dir, output, wish, configs=True)
+    settings = wish.settings or planned_settings(sweep_dir)
+    with contextlib.closing(make_executor(settings)) as executor:
+        return carry_out(sweep_dir, output, dataclasses.replace(wish, settings=settings), executor, planned_before=True)
 
 
 def planned_settings(sweep_dir: Path) -> Settings:
@@ -103,36 +117,50 @@ def planned_settings(sweep_dir: Path) -> Settings:
     return nested(read_request(sweep_dir)["base"])
 
 
-def carry_out(sweep_dir: Path, output: Output, wish: Wish, configs: bool) -> int:
+def carry_out(sweep_dir: Path, output: Output, wish: Wish, executor: Executor, planned_before: bool) -> int:
     """Execute the runs of a sweep that have no result yet, then write its table and report.
 
     Args:
         sweep_dir: the sweep.
         output: where progress goes.
-        wish: which runs.
-        configs: the runs' configs were written by an earlier command; see whether they are still the planned ones.
+        wish: which runs, with its settings.
+        executor: carries them out.
+        planned_before: the runs were frozen by an earlier command; see whether they still are what was planned.
     """
     with locked(sweep_dir), _terminable():
+        search = _search(sweep_dir) if wish.statuses == UNFINISHED and not wish.names else None
+        proposed = [] if search is None else search.pending()  # also makes anew what is missing
         stock = take_stock(run_folders(sweep_dir))
-        todo = chosen(stock, wish.statuses, wish.names)
-        changes = check_unchanged(sweep_dir, todo, configs, wish.accept_changes) if todo else []
-        if configs:
+        todo = chosen(stock, wish.statuses, wish.names) if search is None else proposed
+        changes = check_unchanged(sweep_dir, todo, planned_before, wish.accept_changes) if todo else []
+        if planned_before:
             output.note(resume_text(sweep_dir, stock, todo, changes))
         others = [] if wish.names else list(stock.elsewhere)
         status, hopeless = 0, None
-        if todo or others:
-            status, hopeless = _execute([*todo, *others], stock, wish.settings or planned_settings(sweep_dir), output)
+        if todo or others or search is not None:
+            todo = list(dict.fromkeys([*todo, *others]))
+            status, hopeless = _execute(todo, stock, executor, wish.settings["executor"], search, output)
         return _sum_up(sweep_dir, status, hopeless, output)
 
 
-def _execute(todo: list[Path], stock: Stock, settings: Settings, output: Output) -> tuple[int, str | None]:
+def _search(sweep_dir: Path) -> Search | None:
+    """Return the search of a sweep that is one."""
+    if read_request(sweep_dir).get("search") is None:
+        return None
+    from resweep.sweep.search import Search  # loads Optuna
+
+    return Search.open(sweep_dir)
+
+
+def _execute(
+    todo: list[Path], stock: Stock, executor: Executor, section: Settings, search: Search | None, output: Output
+) -> tuple[int, str | None]:
     """Supervise the runs; return the exit status of a signal, and why it was hopeless to go on, if it was."""
     from resweep.display import SweepDisplay
 
-    section = settings["executor"]
-    executor = make_executor(settings)
-    work = Work(todo, executor.units, retries=section["retries"], fail_fast=section["fail_fast"])
-    display = SweepDisplay(output, dict(stock.records), lambda run_dir: read_frozen(run_dir)["trainer"]["max_epochs"])
+    work = Work(todo, executor.units, retries=section["retries"], fail_fast=section["fail_fast"], search=search)
+    total = None if search is None else search.total
+    display = SweepDisplay(output, dict(stock.records), _planned_epochs, total)
     display.open()
     try:
         with StopSignal(display.on_stop) as stop:
@@ -141,6 +169,10 @@ def _execute(todo: list[Path], stock: Stock, settings: Settings, output: Output)
     finally:
         display.close()
     return stop.requested or 0, work.hopeless
+
+
+def _planned_epochs(run_dir: Path) -> int:
+    return read_frozen(run_dir)["trainer"]["max_epochs"]
 
 
 def _sum_up(sweep_dir: Path, status: int, hopeless: str | None, output: Output) -> int:

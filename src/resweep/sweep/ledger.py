@@ -5,6 +5,7 @@ A new sweep is written into a temporary folder and renamed, so that a sweep fold
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
@@ -26,6 +27,7 @@ from resweep.sweep.plan import Plan, PlannedRun, SearchPlan
 from resweep.sweep.space import SPACE_FILE
 
 NAME_LENGTH = 40
+ASK_LOCK = ".ask.lock"
 
 
 def sweep_name(plan: Plan) -> str:
@@ -208,10 +210,11 @@ def planned_code(request: Mapping[str, Any]) -> PlannedCode:
 
 def accept_code(sweep_dir: Path, state: dict[str, str], changes: list[str]) -> None:
     """Write into ``sweep.yaml`` that the sweep goes on with other code; what changed stays on record."""
-    content = read_request(sweep_dir)
-    content["code"]["state"] = state
-    content.setdefault("changes", []).append({"at": utc_now(), "what": changes})
-    write_atomic(sweep_dir / SWEEP_FILE, dump_yaml(content))
+    with asking(sweep_dir):
+        content = read_request(sweep_dir)
+        content["code"]["state"] = state
+        content.setdefault("changes", []).append({"at": utc_now(), "what": changes})
+        write_atomic(sweep_dir / SWEEP_FILE, dump_yaml(content))
 
 
 def _differing_search(plan: Plan, there: Mapping[str, Any]) -> list[str]:
@@ -222,6 +225,14 @@ def _differing_search(plan: Plan, there: Mapping[str, Any]) -> list[str]:
         return ["search.name"]
     own = [key for key in asked if key not in ("trials", "storage", "monitor", "direction", "max_epochs")]
     return [f"search.{key}" for key in own if asked[key] != known[key]]
+
+
+@contextmanager
+def asking(sweep_dir: Path) -> Iterator[None]:
+    """Wait until no other process asks, tells or changes ``sweep.yaml``; then keep them waiting."""
+    with open(sweep_dir / ASK_LOCK, "a", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def run_folders(sweep_dir: Path) -> list[Path]:

@@ -8,12 +8,17 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from resweep.config import AXES
-from resweep.errors import Problem, nearest_name
+from resweep.config import AXES, flatten
+from resweep.errors import Problem, nearest_key, nearest_name
+from resweep.schema import RULES, not_a_key
 
+# Keys that every run reads, besides those with a rule: they cannot be deleted with ~KEY.
+NEEDED = ("data.source", "regularizer.l1", "trainer.accelerator", "trainer.precision")
 # The plain value, the override text that sets it, and the override it comes from.
 Setting = tuple[Any, str, Override]
 
@@ -25,7 +30,7 @@ class Parsed:
     Args:
         groups: choices of config groups, and Hydra's own overrides: what a config is composed with.
         values: what is set in the composed config.
-        problems: texts that cannot be parsed, intervals, wrong choices.
+        problems: texts that cannot be parsed, wrong choices, axes that are given twice.
         repaired: texts of group overrides with a wrong choice, and their settings with the nearest choice instead, so
             that the rest of the request can be checked.
     """
@@ -54,13 +59,13 @@ def parse(loader: ConfigLoader, overrides: Sequence[str]) -> Parsed:
             hint = "a value with spaces or signs needs quotes of its own: 'KEY=\"VALUE\"'"
             parsed.problems.append(Problem(text, None, f"is not KEY=VALUE in Hydra's grammar: {reason}; {hint}"))
             continue
+        override.config_loader = loader  # which a glob asks for the choices there are
         if override.is_hydra_override():
             parsed.groups.append(override)
-        elif override.is_sweep_override() and not override.is_discrete_sweep():
-            key = override.get_key_element()
-            parsed.problems.append(
-                Problem(key, text.split("=", 1)[1], "is an interval; search=grid takes lists only: KEY=1,2,3")
-            )
+        elif override.key_or_group in known_groups and override.is_interval_sweep():
+            options = ", ".join(loader.get_group_options(override.key_or_group))
+            message = f"is a group and takes names, not numbers; allowed: {options}"
+            parsed.problems.append(Problem(override.key_or_group, override.get_value_string(), message))
         elif override.key_or_group.replace("@", "/") in known_groups and not isinstance(override.value(), dict):
             problems, repaired = _check_choice(loader, override)
             parsed.problems.extend(problems)
@@ -68,9 +73,29 @@ def parse(loader: ConfigLoader, overrides: Sequence[str]) -> Parsed:
                 parsed.repaired[text] = repaired
             if repaired or not problems:
                 parsed.groups.append(override)
+        elif override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+            message = "is a value; a glob stands for the choices of a group"
+            parsed.problems.append(Problem(override.key_or_group, override.get_value_string(), message))
         else:
             parsed.values.append(override)
+    parsed.problems.extend(_given_twice([*parsed.groups, *parsed.values]))
     return parsed
+
+
+def _given_twice(overrides: Iterable[Override]) -> list[Problem]:
+    """Return a problem for each key that has two different sweeps, unless a single value after them replaces both."""
+    last: dict[str, Override] = {}
+    problems: dict[str, Problem] = {}
+    for override in overrides:
+        key = override.key_or_group
+        before = last.get(key)
+        last[key] = override
+        if not override.is_sweep_override():
+            problems.pop(key, None)
+        elif before is not None and before.is_sweep_override() and before.input_line != override.input_line:
+            message = f"is given twice as an axis, before as {before.get_value_string()}; give it once"
+            problems[key] = Problem(key, override.get_value_string(), message)
+    return list(problems.values())
 
 
 def _groups(loader: ConfigLoader) -> set[str]:
@@ -86,6 +111,8 @@ def _check_choice(loader: ConfigLoader, override: Override) -> tuple[list[Proble
         needed = group not in ("sweep", "experiment")
         return [Problem(f"~{group}", None, f"cannot be taken away: every run needs one; {allowed}")] * needed, []
     problems, settings = [], []
+    if override.is_sweep_override() and not settings_of(override):
+        return [Problem(group, override.get_value_string(), f"fits no choice of {group}; {allowed}")], []
     for value, text, _ in settings_of(override):
         names = value if isinstance(value, list) and group not in AXES else [value]
         wrong = [name for name in names if not isinstance(name, str) or name not in options]
@@ -120,3 +147,41 @@ def settings_of(override: Override) -> list[Setting]:
     parser = OverridesParser.create(config_loader=override.config_loader)
     texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
     return [(parser.parse_override(text).value(), text, override) for text in texts]
+
+
+def set_value(composed: DictConfig, value: Any, text: str, override: Override) -> list[Problem]:
+    """Apply one setting to a composed config.
+
+    Args:
+        composed: is changed.
+        value: plain value.
+        text: the override text that sets it.
+        override: says what kind of change it is: set, add or delete.
+
+    Returns:
+        What is wrong with it; the config is then as it was.
+    """
+    key = override.key_or_group
+    given = text.split("=", 1)[1] if "=" in text else None
+    parent, _, last = key.rpartition(".")
+    try:
+        above = OmegaConf.select(composed, parent) if parent else composed
+        if override.is_delete():
+            if last in above and (not parent or key in RULES or key in NEEDED or last == "_target_"):
+                return [Problem(f"~{key}", given, "cannot be taken away: every run needs it")]
+            with open_dict(composed):
+                del above[last]
+        elif above is not None and not isinstance(above, DictConfig):
+            return [Problem(key, given, f"cannot be set: {parent} is a value, with no keys below it")]
+        else:
+            OmegaConf.update(composed, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
+    except (OmegaConfBaseException, KeyError, AttributeError, TypeError) as error:
+        known = flatten(OmegaConf.to_container(composed))  # type: ignore[arg-type]
+        return [_unknown_key(key, given, [name for name in known if not name.startswith("hydra.")], error)]
+    return []
+
+
+def _unknown_key(key: str, given: str | None, known: list[str], error: Exception) -> Problem:
+    if key in known:
+        return Problem(key, given, str(error).splitlines()[0])
+    return Problem(key, given, not_a_key(key, known), nearest_key(key, known))

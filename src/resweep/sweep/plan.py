@@ -18,17 +18,15 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from resweep.config import ID_LENGTH, Freezer, compose, digest, flatten
-from resweep.errors import Problem, RequestError, nearest_key
-from resweep.schema import RULES, check, not_a_key
-from resweep.sweep.overrides import Setting, in_order, last_wins, parse, settings_of
+from resweep.errors import Problem, RequestError
+from resweep.schema import check
+from resweep.sweep.overrides import Setting, in_order, last_wins, parse, set_value, settings_of
 
 LABEL_LENGTH = 60
-# Keys that every run reads, besides those with a rule: they cannot be deleted with ~KEY.
-NEEDED = ("data.source", "regularizer.l1", "trainer.accelerator", "trainer.precision")
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,32 @@ class Plan:
     base: dict[str, Any]
     digest: str = field(default="")
 
+    @property
+    def configs(self) -> list[dict[str, Any]]:
+        """The frozen configs to try out before anything starts; the first one tells where the sweep lies."""
+        return [run.config for run in self.runs]
+
+
+@dataclass(frozen=True)
+class SearchPlan(Plan):
+    """A request whose runs are proposed one after the other; ``runs`` is empty.
+
+    Args:
+        search: how settings are proposed and compared: the config's section, with ``monitor``, ``direction`` and
+            ``max_epochs``.
+        space: content of ``space.yaml``: what can be proposed, and what each proposal is composed from.
+        probes: frozen configs at the edges of the space.
+    """
+
+    search: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] = field(default_factory=dict)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def configs(self) -> list[dict[str, Any]]:
+        """The frozen configs to try out before anything starts; the first one tells where the sweep lies."""
+        return self.probes
+
 
 # Sections that decide whether a run's parts can be built; the seed, for one, does not.
 BUILD_KEYS = ("data", "augment", "model", "optimizer", "scheduler", "loss", "regularizer", "trainer", "logger")
@@ -82,12 +106,17 @@ def distinct_requests(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
     return list({json.dumps([one[key] for key in BUILD_KEYS], default=str): one for one in configs}.values())
 
 
-def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
+def make_plan(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool = False) -> Plan:
     """Expand, compose, freeze and check every run that the overrides ask for.
 
     Args:
         loader: Hydra's config loader with its search path.
         overrides: Hydra's override grammar; a later one replaces an earlier one with the same key.
+        sweep: whether a sweep is asked for; a request with axes is one in any case. Of a single run the ``search``
+            section is a machine fact.
+
+    Returns:
+        The plan; for any other search than ``grid`` a :class:`SearchPlan`.
 
     Raises:
         RequestError: with every problem of every run, each said once.
@@ -95,21 +124,39 @@ def make_plan(loader: ConfigLoader, overrides: Sequence[str]) -> Plan:
     parsed = parse(loader, overrides)
     groups, values = last_wins(parsed.groups), last_wins(parsed.values)
     problems = list(parsed.problems)
+    choices = list(itertools.product(*(parsed.repaired.get(o.input_line) or settings_of(o) for o in groups)))
+    composed = (_compose_choices(loader, [text for _, text, _ in one], problems) for one in choices)
+    templates = ((one, made) for one, made in zip(choices, composed, strict=True) if made is not None)
+    first = next(templates, None)
+    swept = [override for override in in_order(overrides, [*groups, *values]) if override.is_sweep_override()]
+    if first is not None and (sweep or swept) and search_name(first[1], values) != "grid":
+        from resweep.sweep.search_plan import plan_search  # which needs this module
+
+        return plan_search(list(overrides), swept, values, itertools.chain([first], templates), problems, parsed)
+    values = _without_intervals(values, problems)
     runs: list[tuple[dict[str, Any], list[str], dict[str, Any]]] = []
-    for choices in itertools.product(*(parsed.repaired.get(o.input_line) or settings_of(o) for o in groups)):
-        made = _compose_choices(loader, [text for _, text, _ in choices], problems)
-        if made is None:
-            continue
+    for one, made in itertools.chain([] if first is None else [first], templates):
         reference = flatten(OmegaConf.to_container(made, resolve=False))  # type: ignore[arg-type]
-        runs.extend(_apply_values(made, reference, choices, values, problems))
+        runs.extend(_apply_values(made, reference, one, values, problems))
     if problems:
-        raise RequestError(_worth_saying(problems, parsed.repaired))
-    axes = {
-        override.get_key_element(): [text.split("=", 1)[1] for _, text, _ in settings_of(override)]
-        for override in in_order(overrides, [*groups, *values])
-        if override.is_sweep_override()
-    }
+        raise RequestError(worth_saying(problems, parsed.repaired))
+    axes = {o.get_key_element(): [text.split("=", 1)[1] for _, text, _ in settings_of(o)] for o in swept}
     return _finish(list(overrides), axes, runs)
+
+
+def search_name(composed: DictConfig, values: Sequence[Override]) -> Any:
+    """Return the name of the search that a composed config and the values set in it ask for."""
+    given = [o.value() for o in values if o.key_or_group == "search.name" and not o.is_sweep_override()]
+    return given[-1] if given else OmegaConf.select(composed, "search.name")
+
+
+def _without_intervals(values: list[Override], problems: list[Problem]) -> list[Override]:
+    """Return the overrides that a grid can take; say of the others what can."""
+    if not any(problem.key == "search" for problem in problems):  # else the search that is meant is not known
+        message = "is an interval; search=grid takes lists only: KEY=1,2,3. search=random or search=tpe samples it"
+        intervals = [override for override in values if override.is_interval_sweep()]
+        problems.extend(Problem(o.get_key_element(), o.get_value_string(), message) for o in intervals)
+    return [override for override in values if not override.is_interval_sweep()]
 
 
 def _compose_choices(loader: ConfigLoader, texts: list[str], problems: list[Problem]) -> DictConfig | None:
@@ -134,7 +181,7 @@ def _apply_values(
     runs = []
     fixed = [override for override in values if not override.is_sweep_override()]
     for override in fixed:
-        problems.extend(_set_value(composed, *settings_of(override)[0]))
+        problems.extend(set_value(composed, *settings_of(override)[0]))
     swept_values = [
         override for override in values if override.is_sweep_override() and _can_be_swept(composed, override, problems)
     ]
@@ -148,7 +195,7 @@ def _apply_values(
             composed = deepcopy(untouched)
             freezer = Freezer(composed)
         for setting in combination:
-            problems.extend(_set_value(composed, *setting))
+            problems.extend(set_value(composed, *setting))
         try:
             frozen = freezer.freeze(changed)
         except RequestError as error:
@@ -163,40 +210,13 @@ def _apply_values(
 
 def _can_be_swept(composed: DictConfig, override: Override, problems: list[Problem]) -> bool:
     """Return whether the key of an axis exists; what is wrong with it is said once, not for every value."""
-    found = _set_value(deepcopy(composed), *settings_of(override)[0])
+    found = set_value(deepcopy(composed), *settings_of(override)[0])
     given = override.input_line.partition("=")[2] if override.input_line else None
     problems.extend(replace(problem, value=given) for problem in found)
     return not found
 
 
-def _set_value(composed: DictConfig, value: Any, text: str, override: Override) -> list[Problem]:
-    key = override.key_or_group
-    given = text.split("=", 1)[1] if "=" in text else None
-    parent, _, last = key.rpartition(".")
-    try:
-        above = OmegaConf.select(composed, parent) if parent else composed
-        if override.is_delete():
-            if last in above and (not parent or key in RULES or key in NEEDED or last == "_target_"):
-                return [Problem(f"~{key}", given, "cannot be taken away: every run needs it")]
-            with open_dict(composed):
-                del above[last]
-        elif above is not None and not isinstance(above, DictConfig):
-            return [Problem(key, given, f"cannot be set: {parent} is a value, with no keys below it")]
-        else:
-            OmegaConf.update(composed, key, value, merge=True, force_add=override.is_add() or override.is_force_add())
-    except (OmegaConfBaseException, KeyError, AttributeError, TypeError) as error:
-        known = flatten(OmegaConf.to_container(composed))  # type: ignore[arg-type]
-        return [_unknown_key(key, given, [name for name in known if not name.startswith("hydra.")], error)]
-    return []
-
-
-def _unknown_key(key: str, given: str | None, known: list[str], error: Exception) -> Problem:
-    if key in known:
-        return Problem(key, given, str(error).splitlines()[0])
-    return Problem(key, given, not_a_key(key, known), nearest_key(key, known))
-
-
-def _worth_saying(problems: list[Problem], repaired: dict[str, list[Any]]) -> list[Problem]:
+def worth_saying(problems: list[Problem], repaired: dict[str, list[Any]]) -> list[Problem]:
     """Return each problem once, without those below a group whose choice is not known."""
     lost = tuple(f"{text.split('=', 1)[0].lstrip('+~')}." for text, settings in repaired.items() if not settings)
     return [problem for problem in dict.fromkeys(problems) if not problem.key.startswith(lost)]
@@ -218,10 +238,10 @@ def _finish(
     for (frozen, texts, swept), run_digest in zip(made, digests, strict=True):
         ordered = dict(sorted(swept.items(), key=lambda item: order[item[0]]))
         texts = sorted(texts, key=lambda text: order[text.split("=", 1)[0].lstrip("+")])
-        runs.append(PlannedRun(run_digest[:length], _label(ordered), run_digest, tuple(texts), ordered, frozen))
+        runs.append(PlannedRun(run_digest[:length], label_of(ordered), run_digest, tuple(texts), ordered, frozen))
     runs = _command_line_order(runs, axes)
     whole = digest({"runs": [run.digest for run in runs]})
-    return Plan(overrides, axes, runs, _common([run.config for run in runs]), whole)
+    return Plan(overrides, axes, runs, common([run.config for run in runs]), whole)
 
 
 def _same_run(one: list[str], other: list[str], axes: dict[str, list[str]]) -> Problem:
@@ -234,7 +254,7 @@ def _same_run(one: list[str], other: list[str], axes: dict[str, list[str]]) -> P
     return Problem(key, ",".join(values), f"has {repeated} more than once; give every value once")
 
 
-def _common(configs: list[dict[str, Any]]) -> dict[str, Any]:
+def common(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the dotted keys that have one value in all configs."""
     common = flatten(configs[0])
     for config in configs[1:]:
@@ -256,7 +276,8 @@ def _unique_length(digests: list[str]) -> int:
     return length
 
 
-def _label(swept: dict[str, Any]) -> str:
+def label_of(swept: dict[str, Any]) -> str:
+    """Return swept values with short keys, cleaned for file systems."""
     lasts = Counter(key.rsplit(".", 1)[-1] for key in swept)
     parts = []
     for key, value in swept.items():

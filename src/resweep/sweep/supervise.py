@@ -32,9 +32,10 @@ def supervise(executor: Executor, work: Work, on_event: Event, stop: StopSignal,
         on_event: hears what happens.
         stop: looked at all the time: at the first signal runs under way are told to save and end, at the second they
             are ended.
-        timeout: seconds after which a unit is told to stop, and after a grace period ended, see ``executor.timeout``.
+        timeout: seconds after which a unit is told to stop, and after a grace period ended, see ``executor.timeout``;
+            they count from when its first run has begun, not from when it was put into a cluster's queue.
     """
-    underway: dict[Unit, float] = {}
+    underway: dict[Unit, float | None] = {}
     overdue: set[Unit] = set()
     looked = time.monotonic()
     try:
@@ -53,13 +54,12 @@ def supervise(executor: Executor, work: Work, on_event: Event, stop: StopSignal,
             on_event("tick", Path())
     finally:
         _stop(executor, set(underway), on_event, stop)
-        executor.close()
 
 
-def _fill(executor: Executor, work: Work, underway: dict[Unit, float], on_event: Event) -> None:
+def _fill(executor: Executor, work: Work, underway: dict[Unit, float | None], on_event: Event) -> None:
     while len(underway) < executor.slots and (unit := work.take()) is not None:
         executor.start(unit)
-        underway[unit] = time.monotonic()
+        underway[unit] = None
         for run_dir in unit:
             on_event("start", run_dir)
 
@@ -112,15 +112,17 @@ def mark_lost(run_dir: Path, record: Record, message: str) -> None:
         record.error["message"] += f"; nor can it be written now: {error.strerror}"
 
 
-def _remind(executor: Executor, underway: dict[Unit, float], overdue: set[Unit], timeout: float | None) -> None:
+def _remind(executor: Executor, underway: dict[Unit, float | None], overdue: set[Unit], timeout: float | None) -> None:
     """Stop the units that take longer than they may; end those that do not listen."""
     if timeout is None:
         return
     now = time.monotonic()
-    for unit, started in underway.items():
-        if now - started > timeout + GRACE_SECONDS:
+    for unit, begun in underway.items():
+        if begun is None:
+            underway[unit] = now if any(Record.read(run_dir).status == "running" for run_dir in unit) else None
+        elif now - begun > timeout + GRACE_SECONDS:
             executor.kill(unit)
-        elif now - started > timeout and unit not in overdue:
+        elif now - begun > timeout and unit not in overdue:
             overdue.add(unit)
             executor.stop(unit)
 

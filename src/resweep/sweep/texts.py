@@ -8,7 +8,7 @@ from typing import Any
 
 from resweep.console import command, duration, relative, value
 from resweep.record import LOG_FILE, Record
-from resweep.sweep.plan import Plan
+from resweep.sweep.plan import Plan, SearchPlan
 from resweep.sweep.stock import Stock, epochs_done, planned_seconds
 from resweep.sweep.work import same_reason
 
@@ -16,19 +16,36 @@ SHOWN = 6
 ORDER = ("completed", "diverged", "pruned", "failed", "lost", "interrupted", "running", "pending")
 
 
-def plan_text(plan: Plan, sweep_dir: Path, count: int) -> str:
+def plan_text(plan: Plan, sweep_dir: Path) -> str:
     """Return what a sweep is going to do, in at most eight lines."""
-    sizes = " x ".join(f"{len(values)} {key.rsplit('.', 1)[-1]}" for key, values in plan.axes.items())
     fixed = [text for text in plan.overrides if text.split("=", 1)[0].lstrip("+~") not in plan.axes]
     go_on = command("resweep", "resume", relative(sweep_dir))
     lines = [
-        f"sweep {sweep_dir.name}: {sizes or '1 run'} = {count} runs",
+        f"sweep {sweep_dir.name}: {_size(plan)}",
         *(f"  {key}={','.join(values)}" for key, values in plan.axes.items()),
         *([f"fixed {' '.join(fixed)}"] if fixed else []),
         "goal  ranked by the best epoch's validation metric, grouped over seeds; test is measured once per run",
         f"dir   {relative(sweep_dir)}       stop and go on: Ctrl-C, then  {go_on}",
     ]
     return "\n".join(lines)
+
+
+def _size(plan: Plan) -> str:
+    """Return how many runs there are to be, and why."""
+    if isinstance(plan, SearchPlan):
+        search = plan.search
+        seeds = f" x {len(search['seeds'])} seeds" if search["seeds"] else ""
+        pruner = f", bad ones stopped early by {search['pruner']}" if search["pruner"] else ""
+        return f"{search['trials']} settings{seeds}, proposed by {search['name']} (seed {search['seed']}){pruner}"
+    sizes = " x ".join(f"{len(values)} {key.rsplit('.', 1)[-1]}" for key, values in plan.axes.items())
+    return f"{sizes or '1 run'} = {len(plan.runs)} runs"
+
+
+def planned_count(plan: Plan) -> int:
+    """Return the number of runs of a plan; of a search the most that there can be."""
+    return (
+        plan.search["trials"] * len(plan.search["seeds"] or [None]) if isinstance(plan, SearchPlan) else len(plan.runs)
+    )
 
 
 def estimate_text(stock: Stock, left: int, slots: int) -> str:

@@ -124,13 +124,13 @@ class Work:
     def _again(self, run_dir: Path, record: Record) -> bool:
         """A vanished run is started again, unless it vanished the same way twice without having got any further.
 
-        One that was interrupted by somebody else (a cluster that needs its node) saved itself; that is not counted.
+        One that was interrupted by somebody else (a cluster that needs its node) is counted only if it got no further.
         """
         end = (record.error["message"] if record.error else record.status, _progress(run_dir))
         same_way, self.ends[run_dir] = self.ends.get(run_dir) == end, end
-        if record.status == "lost":
+        if record.status == "lost" or same_way:
             self.retried[run_dir] += 1
-        return not same_way and self.retried[run_dir] <= self.retries
+        return self.retried[run_dir] <= self.retries and not (same_way and record.status == "lost")
 
     def _count_first(self, record: Record) -> None:
         if self.first_reasons is None or self.fail_fast is None:
