@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,23 @@ def code_state(import_path: str | None, allowed_targets: Mapping[str, str]) -> d
         import_path: folder of the user's own modules.
         allowed_targets: the classes of the user's own that configs may name; their modules count.
     """
-    state = {name: version for name, version in package_versions().items() if name != "resweep"}
-    for name in DECISIVE:
-        for path in _sources(PACKAGE / name):
-            state[f"resweep/{path.relative_to(PACKAGE)}"] = _hash(path)
+    state = dict(_package_state())
     if import_path is not None:
         folder = Path(import_path)
         for target in allowed_targets.values():
             first = target.split(".")[0]
             for path in (*_sources(folder / f"{first}.py"), *_sources(folder / first)):
                 state[str(path.relative_to(folder))] = _hash(path)
+    return state
+
+
+@cache
+def _package_state() -> dict[str, str]:
+    """The part that a process has loaded when it first asks, whatever becomes of the files later."""
+    state = {name: version for name, version in package_versions().items() if name != "resweep"}
+    for name in DECISIVE:
+        for path in _sources(PACKAGE / name):
+            state[f"resweep/{path.relative_to(PACKAGE)}"] = _hash(path)
     return state
 
 

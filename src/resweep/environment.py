@@ -21,10 +21,12 @@ def package_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
+@lru_cache(maxsize=4)
 def git_state(folder: str) -> dict[str, Any] | None:
     """Return the commit of the checkout around a folder and whether tracked files differ from it.
 
-    None where there is no git, no checkout or no commit yet.
+    None where there is no git, no checkout or no commit yet. Asked once per process: git takes longer than a small
+    run's set-up; the runs of a sweep inherit what was true when it was started.
     """
     command = ["git", "-C", folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:

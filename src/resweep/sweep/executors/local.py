@@ -9,11 +9,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from resweep.errors import Problem, RequestError
@@ -35,6 +36,25 @@ def start_server() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     CONTEXT.set_forkserver_preload(["resweep.sweep.executors.preload"])
     forkserver.ensure_running()
+
+
+def start_process(target: Callable[..., None], args: tuple, name: str) -> Any:
+    """Start a process from the fork server.
+
+    Args:
+        target: a function of a module; multiprocessing would otherwise run the caller's own program once more in each
+            process, to find what it may define.
+        args: for the function.
+        name: of the process.
+    """
+    process = CONTEXT.Process(target=target, args=args, name=name)
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
+    return process
 
 
 def cores() -> int:
@@ -88,8 +108,7 @@ class LocalExecutor(Executor):
     def start(self, unit: Unit) -> None:
         """See :class:`Executor`."""
         slot = self.free.pop(0)
-        process = CONTEXT.Process(target=_work, args=(unit, slot), name=unit[0].name)
-        process.start()
+        process = start_process(_work, (unit, slot), unit[0].name)
         self.running[process.sentinel] = Underway(process, unit, slot, oom_kills())
 
     def wait(self, seconds: float) -> list[End]:
@@ -185,8 +204,7 @@ def call_in_worker(function: str, *args: Any) -> Any:
     """
     start_server()
     receive, send = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_answer, args=(send, function, args))
-    process.start()
+    process = start_process(_answer, (send, function, args), function)
     send.close()
     try:
         kind, value = receive.recv()

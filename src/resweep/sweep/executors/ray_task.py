@@ -11,14 +11,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import ModuleType
 
 from resweep.record import CONFIG_FILE
-from resweep.sweep.executors.local import CONTEXT, cause_of_end, enter_worker, oom_kills, start_server
+from resweep.sweep.executors.local import cause_of_end, enter_worker, oom_kills, start_process, start_server
 from resweep.sweep.executors.worker import carry_out
 
 POLL_SECONDS = 0.1  # how soon a task passes a cancellation on
@@ -42,9 +39,7 @@ def carry_out_unit(folders: list[str], cwd: str) -> str:
     try:
         start_server()
         oom_kills_before = oom_kills()
-        process = CONTEXT.Process(target=_run, args=(folders, cwd, dict(os.environ)), name=Path(folders[0]).name)
-        with _plain_main():
-            process.start()
+        process = start_process(_run, (folders, cwd, dict(os.environ)), Path(folders[0]).name)
         told = 0
         while not wait([process.sentinel], POLL_SECONDS):
             if len(asked) > told:
@@ -53,17 +48,6 @@ def carry_out_unit(folders: list[str], cwd: str) -> str:
         return cause_of_end(process, oom_kills_before)
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _plain_main() -> Iterator[None]:
-    """Hide the program of the Ray worker, which a process started from here would import, with all of Ray."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _run(folders: list[str], cwd: str, environ: dict[str, str]) -> None:
