@@ -18,7 +18,6 @@ from resweep.rows import read_rows
 from resweep.sweep.ledger import run_folders
 
 MARKS = Path(__file__).parent / "marks"
-EPOCHS = 4
 PATIENCE = 180.0  # seconds for anything to happen
 START = ("starting", "planning", "checking", "freezing", "taking stock")  # what a supervisor does before it supervises
 
@@ -55,14 +54,15 @@ class Sweep:
     Args:
         folder: everything is written here.
         runs: how many runs, half with each of two optimizers.
+        epochs: of every run.
     """
 
-    def __init__(self, folder: Path, runs: int) -> None:
+    def __init__(self, folder: Path, runs: int, epochs: int = 4) -> None:
         self.folder, self.dir, self.marks = folder, folder / "runs" / "sweep", folder / "marks"
         self.marks.mkdir(parents=True)
         seeds = ",".join(str(seed) for seed in range(runs // 2))
         self.request = [
-            "train", "-m", "data=digits", "model.width=4", "model.dropout=0.2", f"trainer.max_epochs={EPOCHS}",
+            "train", "-m", "data=digits", "model.width=4", "model.dropout=0.2", f"trainer.max_epochs={epochs}",
             "optimizer=momentum,adam", f"seed={seeds}", "executor.workers=2", f"runs_dir={folder / 'runs'}",
             "sweep_name=sweep",
         ]  # fmt: skip
@@ -72,6 +72,7 @@ class Sweep:
         self.finished: dict[Path, dict[str, tuple]] = {}
         self.killed: set[int] = set()
         self.gone: set[int] = set()
+        self.left: set[Path] = set()
         self.longest = 0.0  # seconds that workers have outlived their supervisor
 
     def start(self, command: str) -> None:
@@ -159,7 +160,9 @@ class Sweep:
         if self.mark(pid) in (*START, "summing up"):
             return []
         chosen = self.workers(None if any_phase else kill.phase)
-        return [pid, *self.workers()] if chosen and kill.victim == "both" else chosen[:1]
+        if not chosen or kill.victim == "worker":
+            return chosen[:1]
+        return [*chosen, pid, *(other for other in self.workers() if other not in chosen)]
 
     def strike(self, kill: Kill) -> bool:
         """Carry a kill out; False when the command ended by itself before."""
@@ -172,8 +175,9 @@ class Sweep:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not any(map(alive, victims)))
-        kill.hit = [f"{'supervisor' if pid == self.process.pid else 'worker'}: {self.mark(pid)}" for pid in victims]
-        kill.left = sorted({path.name for path in leftovers(self.folder / "runs")})
+        kill.hit = [self.mark(pid) for pid in victims]
+        there = set(leftovers(self.folder / "runs"))
+        kill.left, self.left = sorted(path.name for path in there - self.left), there
         self.killed.update(victims)
         self.look_at_finished()
         kill.over = self.process.pid in victims

@@ -3,8 +3,8 @@
 python benchmarks/throughput.py [--runs 300] [--workers 2]
 python benchmarks/throughput.py --demo
 
-Without ``--demo``: sweeps of runs with one step of a tiny net, no logger. The supervisor's own share is what an executor
-adds that starts the same processes with nothing in between. With ``--demo``: the demo's 36 runs against their fit times.
+Without ``--demo``: a sweep of runs with a few steps of a tiny net, no logger, against the same runs one after another
+in one process per worker, without a supervisor. With ``--demo``: the demo's 36 runs against their fit times.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def main() -> None:
         plain = bare(stub_sweep(Path(place) / "b", min(options.runs, 300)), options.workers)
     each, alone = 1e3 * seconds / options.runs, 1e3 * plain / min(options.runs, 300)
     gaps.sort()
-    print(f"{options.runs} runs: {each:.1f} ms each with {options.workers} at a time; without processes of their own and "
-          f"supervision {alone:.1f} ms; added {each - alone:.1f} ms")  # fmt: skip
+    print(f"{options.runs} runs: {each:.1f} ms each with {options.workers} at a time; without processes of their own "
+          f"and supervision {alone:.1f} ms; added {each - alone:.1f} ms")  # fmt: skip
     print(f"a free slot takes the next run after {1e3 * gaps[len(gaps) // 2]:.2f} ms (median), "
           f"{1e3 * gaps[int(0.99 * len(gaps))]:.2f} ms (99 %)")  # fmt: skip
     print(f"supervisor's memory: {memory[0] // 1024} MB after the first run, {memory[-1] // 1024} MB at the end")

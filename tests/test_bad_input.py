@@ -100,7 +100,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "train -m threads=1,2": ("threads=2", "computes the same as threads=1"),
     "train -m sweep=optimizer": ("sweep=optimizer", "did you mean  sweep=optimizers ?"),
     "train -m --config-dir nowhere": ("--config-dir=nowhere", "is not a folder"),
-    "tran seed=1": ("tran", "train, resume, retry, compare", "did you mean  train ?", "corrected:  resweep train seed=1"),
+    "tran seed=1": ("tran", "train, resume, retry", "did you mean  train ?", "corrected:  resweep train seed=1"),
     "list optimzer": ("optimzer", "augment, data, executor", "corrected:  resweep list optimizer"),
     "list --config-dir nowhere": ("--config-dir=nowhere", "is not a folder"),
     "resume nothing": ("nothing", "is neither a run (config.yaml) nor a sweep (sweep.yaml)"),

@@ -260,6 +260,7 @@ class StopBetweenSteps(Callback):
         self.stop = stop
         self.recorder = recorder
         self.saver = saver
+        self.told = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hear the signals from here on; Lightning has put handlers of its own in the place of ours."""
@@ -268,12 +269,25 @@ class StopBetweenSteps(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save and stop if somebody has asked."""
+        self._tell()
         if self.stop.requested is None or batch_idx % trainer.accumulate_grad_batches:
             return
         if batch_idx > 0 or self.saver.saved < len(self.recorder.rows):
             self.recorder.keep_partial(pl_module)
             self.saver.save(trainer)
         self.stop.check()
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Say that a request was heard; it is followed when the epoch is complete."""
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the observer of a request once; not from the handler, which may interrupt a line being written."""
+        if self.stop.requested is not None and not self.told:
+            self.told = True
+            self.recorder.observer.on_stop()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once from here on: everything is saved."""

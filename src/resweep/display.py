@@ -103,8 +103,8 @@ class RunDisplay:
         )
 
     def on_stop(self) -> None:
-        """Say that the signal was heard, at once."""
-        self.output.note("saving; once more stops at once")
+        """Say that the signal was heard."""
+        _note(self.output, self.live, "stopping: the run saves itself; Ctrl-C again ends it at once")
 
     def _left(self) -> str | None:
         if not self.seconds:
@@ -167,15 +167,15 @@ class SweepDisplay:
             self._ended(run_dir)
         elif kind == "again":
             self._say("again", run_dir, "continued from where it was saved")
+        elif kind == "stop":
+            _note(
+                self.output, self.live, "stopping: the runs under way save themselves; Ctrl-C again ends them at once"
+            )
         elif self.live is None and time.monotonic() - self.status_at > STATUS_SECONDS:
             self.status_at = time.monotonic()
             self.output.event("status", **self._counts())
         if self.live is not None:
             self.live.update(self._table())
-
-    def on_stop(self) -> None:
-        """Say that a signal was heard, at once."""
-        self.output.note("stopping: the runs under way save themselves; once more ends them at once")
 
     def _add(self, run_dir: Path) -> None:
         if run_dir not in self.numbers:
@@ -270,6 +270,14 @@ class SweepDisplay:
         shown = "" if accuracy is None else f"{accuracy:.4f}"
         state = "done" if record.status == "completed" else record.status
         return [*names, state, f"{record.epochs}/{self.epochs(run_dir)}", shown, duration(record.fit_seconds)]
+
+
+def _note(output: Output, live: Live | None, text: str) -> None:
+    """Write a line that stays, above what is redrawn."""
+    if live is None:
+        output.note(text)
+    else:
+        live.console.print(text, highlight=False)
 
 
 def _scores(record: Record) -> dict[str, Any]:

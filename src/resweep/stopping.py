@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -33,13 +32,9 @@ class StopSignal:
     Outside of training there is nothing to save, and a signal stops the run where it is. While ``patient`` is true the
     first one is only noted, for :meth:`check` at the next good place, and the second stops. While ``finishing`` is true
     signals are counted and nothing else: a record is being written, or a supervisor looks at the count by itself.
-
-    Args:
-        heard: called at a first signal that was noted.
     """
 
-    def __init__(self, heard: Callable[[], None] = lambda: None) -> None:
-        self.heard = heard
+    def __init__(self) -> None:
         self.requested: int | None = None
         self.count = 0
         self.patient = self.finishing = False
@@ -67,7 +62,6 @@ class StopSignal:
             return
         if not (first and self.patient):
             raise Interrupted(self.requested)
-        self.heard()
 
     def check(self) -> None:
         """Stop here if somebody has asked.

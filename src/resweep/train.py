@@ -67,7 +67,7 @@ def execute(run_dir: Path, observer: Observer | None = None, data: ImageDataModu
     record = Record.read(run_dir)
     if record.status in FINISHED:
         return record
-    with claim(run_dir), StopSignal(observer.on_stop) as stop:
+    with claim(run_dir), StopSignal() as stop:
         record = Record.read(run_dir)  # again: its last owner may have finished it meanwhile
         return record if record.status in FINISHED else _attempt(run_dir, record, stop, observer, data)
 

@@ -163,7 +163,7 @@ def _execute(
     display = SweepDisplay(output, dict(stock.records), _planned_epochs, total)
     display.open()
     try:
-        with StopSignal(display.on_stop) as stop:
+        with StopSignal() as stop:
             stop.finishing = True
             supervise(executor, work, display.on_event, stop, section["timeout"])
     finally:

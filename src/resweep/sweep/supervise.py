@@ -15,7 +15,8 @@ from resweep.sweep.work import Work
 TICK_SECONDS = 0.5
 LOOK_AROUND_SECONDS = 2.0
 GRACE_SECONDS = 30.0  # for runs to save themselves
-# Told: ``start``, ``end`` or ``again`` with the run's folder, and ``tick`` with an empty path about twice a second.
+# Told: ``start``, ``end`` or ``again`` with the run's folder; with an empty path ``tick`` about twice a second, and
+# ``stop`` when the runs under way are told to.
 Event = Callable[[str, Path], None]
 
 
@@ -129,6 +130,8 @@ def _remind(executor: Executor, underway: dict[Unit, float | None], overdue: set
 
 def _stop(executor: Executor, left: set[Unit], on_event: Event, stop: StopSignal) -> None:
     """Tell units to stop; those that do not within the grace period, or at a second signal, are ended."""
+    if left:
+        on_event("stop", Path())
     for unit in left:
         executor.stop(unit)
     until = time.monotonic() + GRACE_SECONDS
