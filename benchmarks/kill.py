@@ -67,6 +67,9 @@ def draw(kills: int, epochs: int, seed: int) -> list[Kill]:
         kill.at_once = chance.random() < 0.5
         if kill.phase not in START:
             kill.command = chance.choice(["train", "resume"])
+    alone = [kill for kill in made if kill.victim == "supervisor" and kill.phase not in START]
+    for number, kill in enumerate(alone):
+        kill.at_once = number % 2 == 0
     return made
 
 
@@ -199,7 +202,7 @@ def main() -> int:
     problems = [*undisturbed.problems, *sweep.problems, *same_results(sweep, undisturbed), *nothing_twice(sweep)]
     attempts = [Record.read(run_dir).attempts for run_dir in run_folders(sweep.dir)]
     print(f"\nattempts {attempts}, {sum(attempts)} in all; {sweep.commands} commands")
-    print(f"{len(sweep.finished)} finished runs were watched, the last since kill {len(kills)} or after")
+    print(f"{len(sweep.finished)} runs were finished before the last command, and watched from then on")
     print(f"workers outlived their supervisor by {sweep.longest:.1f} s at most")
     print(f"phases hit: {', '.join(f'{phase} {count}' for phase, count in sorted(phases_hit(kills).items()))}")
     print(f"left behind at the end: {' '.join(str(p.relative_to(folder)) for p in leftovers(folder)) or 'nothing'}")

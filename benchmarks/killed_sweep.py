@@ -73,6 +73,7 @@ class Sweep:
         self.killed: set[int] = set()
         self.gone: set[int] = set()
         self.left: set[Path] = set()
+        self.planned: list[Path] = []
         self.longest = 0.0  # seconds that workers have outlived their supervisor
 
     def start(self, command: str) -> None:
@@ -123,16 +124,18 @@ class Sweep:
 
     def epochs(self) -> int:
         """Return how many epochs all runs have done."""
-        if not (self.dir / SWEEP_FILE).is_file():
-            return 0
-        return sum(len(read_rows(run_dir / METRICS_FILE)) for run_dir in run_folders(self.dir))
+        return sum(len(read_rows(run_dir / METRICS_FILE)) for run_dir in self.runs())
+
+    def runs(self) -> list[Path]:
+        """Return the folders of the runs, none before they are planned."""
+        if not self.planned and (self.dir / SWEEP_FILE).is_file():
+            self.planned = run_folders(self.dir)
+        return self.planned
 
     def look_at_finished(self) -> None:
         """Remember how a run's folder looks when the run is finished and its process gone; it must never change."""
-        if not (self.dir / SWEEP_FILE).is_file():
-            return
         busy = {read_mark(self.marks / f"{pid}.mark")[2] for pid in self.workers()}
-        for run_dir in run_folders(self.dir):
+        for run_dir in self.runs():
             if run_dir.name not in busy and run_dir not in self.finished and Record.read(run_dir).status in FINISHED:
                 self.finished[run_dir] = contents(run_dir)
 
@@ -167,16 +170,17 @@ class Sweep:
     def strike(self, kill: Kill) -> bool:
         """Carry a kill out; False when the command ended by itself before."""
         victims = self.aim(kill)
-        kill.epochs = self.epochs()
         if not victims:
             self.ended()
             return False
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        kill.epochs = self.epochs()
         wait_for(lambda: not any(map(alive, victims)))
         kill.hit = [self.mark(pid) for pid in victims]
-        there = set(leftovers(self.folder / "runs"))
+        busy = {self.dir / read_mark(self.marks / f"{pid}.mark")[2] for pid in self.workers()}
+        there = {path for path in leftovers(self.folder / "runs") if not busy & set(path.parents)}
         kill.left, self.left = sorted(path.name for path in there - self.left), there
         self.killed.update(victims)
         self.look_at_finished()

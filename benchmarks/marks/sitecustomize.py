@@ -70,7 +70,7 @@ def marked(function, phase: str):
         finally:
             if function.__name__ == "_attempt":
                 note("end", args[0])
-            mark(before)
+            mark("ending" if function.__name__ == "_work" else before)
 
     return inner
 

@@ -125,4 +125,5 @@ def counts_text(stock: Stock) -> str:
     states = {state: sum(r.status == state for r in stock.records.values()) for state in ORDER}
     counts = [f"{states[state]} {state}" for state in ORDER if states[state]]
     counts += [f"{len(stock.damaged)} damaged"] if stock.damaged else []
-    return f"{len(stock.records) + len(stock.damaged)} runs: {', '.join(counts)}"
+    count = len(stock.records) + len(stock.damaged)
+    return f"{count} {'run' if count == 1 else 'runs'}: {', '.join(counts)}"
