@@ -50,7 +50,9 @@ def draw(kills: int, epochs: int, seed: int) -> list[Kill]:
     chance = random.Random(seed)
     later = [phase for phase in START if phase != "freezing"]  # which happens once
     starts = ["planning", "freezing", *chance.choices(later, k=max(0, kills // 4 - 2))][: max(1, kills // 4)]
-    aims = [*chance.sample(AIMS, min(len(AIMS), kills // 2)), *((chance.choice(AIMS)[0], None) for _ in range(kills))]
+    aims = [chance.choice([aim for aim in AIMS if aim[1] == phase]) for phase in PHASES if phase not in START]
+    aims += chance.sample(AIMS, min(len(AIMS), max(0, kills // 2 - len(aims))))
+    aims += [(chance.choice(AIMS)[0], None) for _ in range(kills)]
     aims = aims[: kills - len(starts)]
     chance.shuffle(aims)
     if not any(victim != "worker" for victim, _ in aims):
@@ -118,21 +120,21 @@ def same_results(sweep: Sweep, undisturbed: Sweep) -> list[str]:
 def nothing_twice(sweep: Sweep) -> list[str]:
     """Return what speaks against every attempt being needed: finished runs that were touched, unexplained attempts."""
     found = [f"{d.name} was changed after it was finished" for d, then in sweep.finished.items() if contents(d) != then]
-    begun, ended = Counter(), {}
+    begun, ended, before = Counter(), {}, {}
     for kind, pid, run, status in map(str.split, (sweep.marks / "log").read_text().splitlines()):
-        if kind == "end":
-            ended[run, pid] = status
+        if kind == "end":  # a worker whose supervisor is gone may be stopped before its first record is written
+            ended[run, pid] = "uncounted" if status == before[run, pid] else status
             continue
         begun[run] += 1
+        before[run, pid] = status
         ended[run, pid] = "killed" if int(pid) in sweep.killed else "gone"
         if status in ("completed", "diverged", "pruned"):
             found.append(f"{run} was executed again when it was {status}")
     for run_dir in run_folders(sweep.dir):
         ends = Counter(status for (run, _), status in ended.items() if run == run_dir.name)
         attempts = Record.read(run_dir).attempts
-        uncounted = ends["killed"] + ends["pending"]  # ended, perhaps, before the record said that they had begun
-        # A worker whose supervisor is gone may be stopped before or while its first record is written.
-        needless = ends.keys() - {"completed", "killed", "interrupted", "pending", "running"}
+        uncounted = ends["killed"] + ends["uncounted"]  # perhaps before the record said that they had begun
+        needless = ends.keys() - {"completed", "killed", "interrupted", "uncounted", "running"}
         if needless or ends["completed"] > 1 or not begun[run_dir.name] - uncounted <= attempts <= begun[run_dir.name]:
             found.append(f"{run_dir.name}: {attempts} attempts in the record, its processes ended so: {dict(ends)}")
     return found

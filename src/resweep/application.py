@@ -62,9 +62,10 @@ def run_application(words: list[str], output: console.Output, dry_run: bool = Fa
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(_diagnose(words, error)) from error
     except ValueError as error:  # Hydra's word for a group choice that is not text, as in optimizer=null
-        if composed:
+        problems = [] if composed else _found_problems(words)
+        if not problems:  # not a mistake of the request
             raise
-        raise RequestError(_diagnose(words, error)) from error
+        raise RequestError(problems) from error
     finally:
         sys.argv = argv
         console.OUTPUT.reset(token)
@@ -78,6 +79,10 @@ def run_application(words: list[str], output: console.Output, dry_run: bool = Fa
 
 def _diagnose(words: list[str], error: Exception) -> list[Problem]:
     """Say every problem of a request that Hydra refused; it stops at the first."""
+    return _found_problems(words) or [Problem(" ".join(words), None, str(error).strip().splitlines()[0])]
+
+
+def _found_problems(words: list[str]) -> list[Problem]:
     flags = get_args_parser().parse_args(words)
     if flags.config_dir is not None and not os.path.isdir(flags.config_dir):
         return [Problem("--config-dir", flags.config_dir, "is not a folder")]
@@ -90,7 +95,7 @@ def _diagnose(words: list[str], error: Exception) -> list[Problem]:
             problems += found.problems
     if not flags.multirun:
         problems += _several_values(flags.overrides)
-    return problems or [Problem(" ".join(words), None, str(error).strip().splitlines()[0])]
+    return problems
 
 
 def _several_values(overrides: list[str]) -> list[Problem]:

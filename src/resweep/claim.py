@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from resweep.record import LOCK_FILE
+
+ATTEMPTS = 6
 
 
 class Busy(Exception):
@@ -61,10 +64,8 @@ def claim(folder: Path, name: str = LOCK_FILE) -> Iterator[None]:
         OSError: the lock file cannot be written.
     """
     with open(folder / name, "a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(folder, _holder(stream)) from error
+        if not _locked(stream):
+            raise Busy(folder, _holder(stream))
         _held.add(stream)
         try:
             with suppress(OSError):  # the name is for people; a full disk does not weaken the lock
@@ -73,6 +74,18 @@ def claim(folder: Path, name: str = LOCK_FILE) -> Iterator[None]:
             yield
         finally:
             _held.discard(stream)
+
+
+def _locked(stream: IO[str]) -> bool:
+    """Try to lock for some 50 ms: somebody who only asks for the holder has the lock for an instant."""
+    for attempt in range(ATTEMPTS):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if attempt < ATTEMPTS - 1:
+                time.sleep(0.01)
+    return False
 
 
 def _holder(stream: IO[str]) -> str:

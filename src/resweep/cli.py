@@ -125,6 +125,9 @@ def retry(words: list[str], output: console.Output) -> int:
 
     if not (parsed.folder / SWEEP_FILE).is_file():
         raise RequestError(_not_there(parsed.folder, f"is not a sweep: it has no {SWEEP_FILE}"))
+    if parsed.names and (parsed.failed or parsed.lost):
+        option = "--failed" if parsed.failed else "--lost"
+        raise RequestError(Problem(option, None, "chooses runs by their state; leave it out, or the names"))
     parsed.settings = []
     statuses = ("failed",) if parsed.failed else ("lost",) if parsed.lost else ("failed", "lost")
     return _go_on(parsed, statuses, output, tuple(parsed.names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,11 @@ class SweepDisplay:
         self.records = records
         self.numbers = {run_dir: number for number, run_dir in enumerate(records)}
         self.total = max(total or 0, len(records))
+        self.states = Counter(record.status for record in records.values())  # without the runs under way
+        scores = [record.metrics.get("val/accuracy") for record in records.values()]
+        self.best = max((score for score in scores if score is not None), default=None)
+        ended = [run_dir for run_dir, record in records.items() if record.finished_at]
+        self.ended = deque(reversed(ended[-SHOWN_RUNS:]), maxlen=SHOWN_RUNS)
         self.width = max(3, len(str(self.total - 1)))
         self.started: dict[Path, float] = {}
         self.begin = self.status_at = time.monotonic()
@@ -160,13 +165,19 @@ class SweepDisplay:
         """React to an executor's event."""
         if kind == "start":
             self._add(run_dir)
+            self.states[self.records[run_dir].status] -= 1
             self.started[run_dir] = time.monotonic()
             self.output.event("start", **self._names(run_dir))
         elif kind == "end":
             self._add(run_dir)
             self._ended(run_dir)
         elif kind == "again":
-            self._say("again", run_dir, "continued from where it was saved")
+            reason = self._take_note(run_dir).error
+            cause = reason["message"] if reason else "interrupted"
+            self._say("again", run_dir, f"{cause}; goes on from where it was saved")
+        elif kind == "gone":
+            self.started.pop(run_dir, None)
+            self._say("FAILED", run_dir, "its folder was taken away or damaged")
         elif kind == "stop":
             _note(
                 self.output, self.live, "stopping: the runs under way save themselves; Ctrl-C again ends them at once"
@@ -180,12 +191,22 @@ class SweepDisplay:
     def _add(self, run_dir: Path) -> None:
         if run_dir not in self.numbers:
             self.numbers[run_dir] = len(self.numbers)
-            self.records[run_dir] = Record.read(run_dir)
+            record = self.records[run_dir] = Record.read(run_dir)
+            self.states[record.status] += 1
             self.total = max(self.total, len(self.numbers))
 
-    def _ended(self, run_dir: Path) -> None:
+    def _take_note(self, run_dir: Path) -> Record:
+        """Read what has become of a run that is no longer under way."""
         record = self.records[run_dir] = Record.read(run_dir)
-        self.started.pop(run_dir, None)
+        if self.started.pop(run_dir, None) is not None:
+            self.states[record.status] += 1
+        score = record.metrics.get("val/accuracy")
+        self.best = score if self.best is None else max(self.best, score or self.best)
+        self.ended.appendleft(run_dir)
+        return record
+
+    def _ended(self, run_dir: Path) -> None:
+        record = self._take_note(run_dir)
         if record.status in FINISHED:
             self.seconds.append(record.fit_seconds or 0.0)
         if record.status in ("completed", "pruned"):
@@ -223,19 +244,16 @@ class SweepDisplay:
         return {"run": self._number(run_dir), "id": record.id, **swept}
 
     def _counts(self) -> dict[str, Any]:
-        states = Counter(record.status for run_dir, record in self.records.items() if run_dir not in self.started)
-        done = sum(states[state] for state in FINISHED)
-        failed = states["failed"] + states["lost"]
+        done = sum(self.states[state] for state in FINISHED)
+        failed = self.states["failed"] + self.states["lost"]
         counts = {"done": done, "running": len(self.started), "failed": failed}
         waiting = self.total - sum(counts.values())
         left = None
         if self.seconds:
             spent = time.monotonic() - self.begin
             left = duration(spent / len(self.seconds) * (waiting + len(self.started) / 2))
-        scores = [r.metrics.get("val/accuracy") for r in self.records.values()]
-        best = max((score for score in scores if score is not None), default=None)
         elapsed = duration(time.monotonic() - self.begin)
-        shown = None if best is None else f"{best:.4f}"
+        shown = None if self.best is None else f"{self.best:.4f}"
         return counts | {"waiting": waiting, "elapsed": elapsed, "left": left, "best": shown}
 
     def _table(self) -> Group:
@@ -245,15 +263,12 @@ class SweepDisplay:
             f"{counts['waiting']} waiting     elapsed {counts['elapsed']}   left about {counts['left'] or '?'}"
             f"    best val acc {counts['best'] or '-'}"
         )
-        axes = list(dict.fromkeys(key for record in self.records.values() for key in record.swept))
+        shown = list(dict.fromkeys([*self.started, *self.ended]))[:SHOWN_RUNS]
+        axes = list(dict.fromkeys(key for run_dir in shown for key in self.records[run_dir].swept))
         table = Table(box=None, pad_edge=False, header_style="dim")
         for title in ("run", "id", *(axis.rsplit(".", 1)[-1] for axis in axes), "state", "epoch", "val acc", "time"):
             table.add_column(title, justify="right" if title in ("epoch", "val acc", "time") else "left", no_wrap=True)
-        shown = [
-            *self.started,
-            *(d for d in reversed(self.records) if self.records[d].finished_at and d not in self.started),
-        ]
-        for run_dir in shown[:SHOWN_RUNS]:
+        for run_dir in shown:
             table.add_row(*self._row(run_dir, axes))
         return Group(Text(head, style="bold", no_wrap=True), table)
 

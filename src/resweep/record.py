@@ -89,6 +89,8 @@ def parse_record(text: bytes) -> dict[str, Any]:
     for key in ("id", "status"):
         if key not in given:
             raise ValueError(f"{key} is missing")
+    if given["status"] not in STATES:
+        raise ValueError(f"status {given['status']!r} is not one of {', '.join(sorted(STATES))}")
     return given
 
 

@@ -14,7 +14,7 @@ from resweep.config import digest, flatten, read_frozen
 from resweep.console import Output, command, duration, relative, size
 from resweep.errors import Problem, RequestError
 from resweep.record import BEST, CHECKPOINTS, CONFIG_FILE, FINISHED, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
-from resweep.sweep.ledger import check_writable, new_record, write_run
+from resweep.sweep.ledger import check_writable, new_record, point_latest, write_run
 from resweep.sweep.plan import Plan
 
 if TYPE_CHECKING:
@@ -46,19 +46,6 @@ def train_one(plan: Plan, output: Output, dry_run: bool = False) -> int:
     write_run(run, run_dir)
     point_latest(runs_dir, run_dir)
     return carry_out(run_dir, output, data)
-
-
-def point_latest(runs_dir: Path, folder: Path) -> None:
-    """Let ``runs/latest`` point at a run or sweep, unless something that is not a link has that name."""
-    link = runs_dir / "latest"
-    if link.exists() and not link.is_symlink():
-        return
-    temporary = runs_dir / f".latest.{os.getpid()}"
-    try:
-        temporary.symlink_to(os.path.relpath(folder, runs_dir))
-        os.replace(temporary, link)
-    except OSError:
-        temporary.unlink(missing_ok=True)
 
 
 def carry_out(run_dir: Path, output: Output, data: ImageDataModule | None = None, accept_changes: bool = False) -> int:

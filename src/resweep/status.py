@@ -51,8 +51,17 @@ def _counts(sweep: Sweep, states: list[str]) -> dict[str, int]:
     counts = Counter(states)
     done = sum(counts[state] for state in FINISHED)
     failed = sum(counts[state] for state in FAILED) + len(sweep.unreadable)
-    waiting = sum(sweep.counts.values()) - done - failed - counts["running"]
+    waiting = sum(sweep.counts.values()) - done - failed - counts["running"] + _not_asked_for(sweep)
     return {"done": done, "running": counts["running"], "failed": failed, "waiting": waiting}
+
+
+def _not_asked_for(sweep: Sweep) -> int:
+    """Return how many runs a search is still to propose, at most."""
+    search = sweep.request.get("search")
+    if not isinstance(search, dict):
+        return 0
+    left = search.get("trials", 0) - len(sweep.request.get("trials") or ())
+    return max(0, left) * len(search.get("seeds") or [None])
 
 
 def _best(sweep: Sweep) -> float | None:
@@ -97,17 +106,17 @@ def _left(sweep: Sweep, states: list[str]) -> str | None:
     seconds = [run.fit_seconds for run in sweep.runs if run.status in FINISHED and run.fit_seconds]
     if not running or not seconds:
         return None
-    waiting = sum(state in ("pending", "interrupted") for state in states)
+    waiting = sum(state in ("pending", "interrupted") for state in states) + _not_asked_for(sweep)
     return duration(median(seconds) * (waiting + running / 2) / running)
 
 
 def _run_row(number: int, run: RunRecord, axes: list[str], state: str) -> list[str]:
     score, epochs, pace = run.metrics.get("val/accuracy"), run.epochs, None
-    if state == "running":
+    if state in ("running", "lost", "interrupted"):
         rows = read_rows(run.dir / METRICS_FILE)
         epochs = len(rows)
         score = max((row["val/accuracy"] for row in rows), default=score)
-        pace = median([row["seconds"] for row in rows]) if rows else None
+        pace = median([row["seconds"] for row in rows]) if rows and state == "running" else None
     swept: list[Any] = [value(run.swept.get(axis)) for axis in axes]
     shown = "-" if score is None else f"{score:.4f}"
     return [f"{number:03d}", run.id, *swept, state, str(epochs), shown, duration(run.fit_seconds), duration(pace)]

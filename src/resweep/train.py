@@ -77,15 +77,10 @@ def _attempt(
 ) -> Record:
     """Carry out a claimed run; whatever happens, its record says what."""
     config = read_frozen(run_dir)
-    record.status, record.error = "running", None
-    record.attempts += 1
-    record.started_at = record.started_at or utc_now()
-    code = code_digest(code_state(config["import_path"], config["allowed_targets"]))
-    record.environment = environment(config["threads"], config["import_path"], code)
-    record.write(run_dir)
     reserve = run_dir / RESERVE_FILE
-    reserve.write_bytes(os.urandom(RESERVE_BYTES))  # given back at the end: a full disk still has room for the record
     try:
+        _begin(run_dir, record, config)
+        reserve.write_bytes(os.urandom(RESERVE_BYTES))  # given back at the end: a full disk has room for the record
         with log_to(run_dir):
             _train(config, run_dir, record, stop, observer, data)
     except Interrupted:
@@ -106,6 +101,15 @@ def _attempt(
         reserve.unlink(missing_ok=True)
         record.write(run_dir)
     return record
+
+
+def _begin(run_dir: Path, record: Record, config: dict[str, Any]) -> None:
+    record.status, record.error = "running", None
+    record.attempts += 1
+    record.started_at = record.started_at or utc_now()
+    code = code_digest(code_state(config["import_path"], config["allowed_targets"]))
+    record.environment = environment(config["threads"], config["import_path"], code)
+    record.write(run_dir)
 
 
 def _end(record: Record, status: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_a_lost_run_is_continued_and_ends_as_if_nothing_had_happened(tmp_path: P
     net = faulty(fault="kill", after=STEPS + 2, unless=tmp_path / "killed")
     (run_dir,) = runs(tmp_path, *net, "trainer.max_epochs=3")
     _, heard = carry_out([run_dir], retries=1)
-    assert heard == [(kind, "0") for kind in ("start", "end", "again", "start", "end")]
+    assert heard == [(kind, "0") for kind in ("start", "again", "start", "end")]
     record = Record.read(run_dir)
     assert (record.status, record.attempts, record.error) == ("completed", 2, None)
     undisturbed = new_run(tmp_path / "undisturbed", *net, "logger=none", "trainer.max_epochs=3")
@@ -189,25 +190,51 @@ def test_a_final_record_is_left_as_it_is(tmp_path: Path, status: str) -> None:
     record = Record.read(run_dir)
     record.status = status
     record.write(run_dir)
-    assert settle(run_dir, "exit status 3").status == status
+    assert settle(run_dir, "exit status 3", record.attempts - 1).status == status
     assert Record.read(run_dir) == record
 
 
 @pytest.mark.parametrize(("status", "stopping", "after"), [
-    ("running", False, "lost"), ("running", True, "lost"), ("pending", False, "lost"), ("pending", True, "pending"),
+    ("running", False, "lost"), ("running", True, "interrupted"), ("pending", False, "lost"),
+    ("pending", True, "pending"), ("failed", False, "lost"), ("failed", True, "failed"),
 ])  # fmt: skip
 def test_a_run_without_a_process_is_lost(tmp_path: Path, status: str, stopping: bool, after: str) -> None:
     (run_dir,) = runs(tmp_path)
     record = Record.read(run_dir)
     record.status = status
     record.write(run_dir)
-    assert settle(run_dir, "signal SIGKILL", stopping).status == after == Record.read(run_dir).status
+    assert settle(run_dir, "signal SIGKILL", 0, stopping).status == after == Record.read(run_dir).status
+
+
+@pytest.mark.parametrize("harm", ["waiting deleted", "running deleted", "waiting damaged"])
+def test_a_folder_that_is_taken_away_or_damaged_stops_no_other_run(tmp_path: Path, harm: str) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    run_dirs = runs(tmp_path, *faulty(slow_while=hold), "seed=0,1,2", "trainer.max_epochs=6")
+    victim = run_dirs[2] if harm.startswith("waiting") else run_dirs[0]
+    executor, heard = LocalExecutor(2), []
+    work = Work(run_dirs, executor.units)
+
+    def on_event(kind: str, run_dir: Path) -> None:
+        if kind != "tick":
+            heard.append((kind, run_dir.name))
+        elif hold.exists() and all(finished_epochs(run_dir) for run_dir in run_dirs[:2]):
+            if harm.endswith("deleted"):
+                shutil.rmtree(victim)
+            else:
+                (victim / "run.json").write_text("")
+            hold.unlink()
+
+    supervise(executor, work, on_event, StopSignal())
+    others = [run_dir for run_dir in run_dirs if run_dir != victim]
+    assert [Record.read(run_dir).status for run_dir in others] == ["completed"] * 2
+    assert (("gone", "0") in heard) == (harm == "running deleted")
 
 
 def test_somebody_elses_run_is_left_alone(tmp_path: Path) -> None:
     (run_dir,) = runs(tmp_path)
     with claim(run_dir):
-        assert settle(run_dir, "exit status 75") is None
+        assert settle(run_dir, "exit status 75", 0) is None
     assert Record.read(run_dir).status == "pending"
 
 
@@ -220,7 +247,7 @@ def test_a_full_disk_fails_the_run_and_keeps_what_was_saved(tmp_path: Path) -> N
         pytest.skip(f"no file system can be made here: {mounted.stderr.decode().strip()}")
     try:
         filler = small / "filler"
-        net = [*faulty(fault="fill", after=STEPS + 1, hung=filler), "trainer.max_epochs=3"]
+        net = [*faulty(fault="fill", after=STEPS + 1, hung=filler, unless=tmp_path / "full"), "trainer.max_epochs=3"]
         (run_dir,) = runs(small, *net)
         carry_out([run_dir])
         record = Record.read(run_dir)

@@ -22,7 +22,7 @@ from resweep.stopping import StopSignal
 from resweep.sweep.executors import make_executor
 from resweep.sweep.executors.base import Executor
 from resweep.sweep.executors.local import call_in_worker, start_server
-from resweep.sweep.ledger import check_writable, locked, prepare, read_request, run_folders, sweep_name
+from resweep.sweep.ledger import check_writable, locked, point_latest, prepare, read_request, run_folders, sweep_name
 from resweep.sweep.plan import distinct_requests, make_plan
 from resweep.sweep.stock import Stock, check_unchanged, chosen, take_stock
 from resweep.sweep.supervise import supervise
@@ -35,7 +35,7 @@ from resweep.sweep.texts import (
     planned_count,
     resume_text,
 )
-from resweep.sweep.work import Work
+from resweep.sweep.work import Proposals, Work
 
 if TYPE_CHECKING:
     from resweep.sweep.search import Search
@@ -83,9 +83,9 @@ def launch(loader: ConfigLoader, overrides: Sequence[str], output: Output, dry_r
     check_writable(runs_dir)
     sweep_dir = runs_dir / (settings["sweep_name"] or sweep_name(plan))
     output.note(plan_text(plan, sweep_dir))
-    facts = call_in_worker("resweep.sweep.check:check_buildable", distinct_requests(plan.configs))
-    output.note(facts_text(facts))
     with contextlib.closing(make_executor(settings)) as executor:  # refuses before anything is written
+        facts = call_in_worker("resweep.sweep.check:check_buildable", distinct_requests(plan.configs))
+        output.note(facts_text(facts))
         stock = take_stock(run_folders(sweep_dir)) if (sweep_dir / SWEEP_FILE).is_file() else Stock()
         left = planned_count(plan) - len(stock.with_status(*FINISHED))
         output.note(estimate_text(stock, left, executor.slots))
@@ -93,6 +93,7 @@ def launch(loader: ConfigLoader, overrides: Sequence[str], output: Output, dry_r
             return 0
         runs_dir.mkdir(parents=True, exist_ok=True)
         there = prepare(plan, sweep_dir)
+        point_latest(runs_dir, sweep_dir)
         return carry_out(sweep_dir, output, Wish(settings=settings), executor, there)
 
 
@@ -128,16 +129,19 @@ def carry_out(sweep_dir: Path, output: Output, wish: Wish, executor: Executor, p
         planned_before: the runs were frozen by an earlier command; see whether they still are what was planned.
     """
     with locked(sweep_dir), _terminable():
-        search = _search(sweep_dir) if wish.statuses == UNFINISHED and not wish.names else None
-        proposed = [] if search is None else search.pending()  # also makes anew what is missing
+        search = _search(sweep_dir)
+        goes_on = "pending" in wish.statuses and not wish.names
+        proposed = search.pending(again="failed" in wish.statuses) if search and goes_on else []
         stock = take_stock(run_folders(sweep_dir))
-        todo = chosen(stock, wish.statuses, wish.names) if search is None else proposed
+        todo = proposed if search and goes_on else chosen(stock, wish.statuses, wish.names)
+        if search is not None and not goes_on:
+            search = search.without_proposals()
         changes = check_unchanged(sweep_dir, todo, planned_before, wish.accept_changes) if todo else []
         if planned_before:
             output.note(resume_text(sweep_dir, stock, todo, changes))
         others = [] if wish.names else list(stock.elsewhere)
         status, hopeless = 0, None
-        if todo or others or search is not None:
+        if todo or others or (search is not None and goes_on):
             todo = list(dict.fromkeys([*todo, *others]))
             status, hopeless = _execute(todo, stock, executor, wish.settings["executor"], search, output)
         return _sum_up(sweep_dir, status, hopeless, output)
@@ -153,13 +157,13 @@ def _search(sweep_dir: Path) -> Search | None:
 
 
 def _execute(
-    todo: list[Path], stock: Stock, executor: Executor, section: Settings, search: Search | None, output: Output
+    todo: list[Path], stock: Stock, executor: Executor, section: Settings, search: Proposals | None, output: Output
 ) -> tuple[int, str | None]:
     """Supervise the runs; return the exit status of a signal, and why it was hopeless to go on, if it was."""
     from resweep.display import SweepDisplay
 
     work = Work(todo, executor.units, retries=section["retries"], fail_fast=section["fail_fast"], search=search)
-    total = None if search is None else search.total
+    total = getattr(search, "total", None)  # a search says how many runs there are to be
     display = SweepDisplay(output, dict(stock.records), _planned_epochs, total)
     display.open()
     try:

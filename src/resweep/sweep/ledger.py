@@ -5,6 +5,7 @@ A new sweep is written into a temporary folder and renamed, so that a sweep fold
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -106,7 +107,7 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
             go_on_with(plan.search, sweep_dir)
         return True
     content = request(plan, sweep_dir.name)
-    temporary = sweep_dir.with_name(f".{sweep_dir.name}.{os.getpid()}.tmp")
+    temporary = _temporary(sweep_dir)
     with _writable(sweep_dir.parent):
         try:
             for run in plan.runs:
@@ -119,9 +120,23 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
                 write_atomic(temporary / SPACE_FILE, dump_yaml(plan.space))
             write_atomic(temporary / SWEEP_FILE, dump_yaml(content))
             os.replace(temporary, sweep_dir)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return prepare(plan, sweep_dir)  # somebody else has just made it
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return False
+
+
+def _temporary(sweep_dir: Path) -> Path:
+    """Return the name under which a sweep is written; what killed processes of this machine have left is removed."""
+    start = f".{sweep_dir.name}.{os.uname().nodename}."
+    for left in sweep_dir.parent.glob(f"{start}*.tmp"):
+        pid = left.name.removeprefix(start).removesuffix(".tmp")
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return sweep_dir.with_name(f"{start}{os.getpid()}.tmp")
 
 
 def request(plan: Plan, name: str) -> dict[str, Any]:
@@ -178,6 +193,19 @@ def _same_or_refuse(plan: Plan, sweep_dir: Path) -> None:
     keys = ", ".join(dict.fromkeys(differing)) or "its runs"
     message = f"{sweep_dir} holds another sweep; it differs in {keys}. Give another name: sweep_name=NAME"
     raise RequestError(Problem("sweep_name", sweep_dir.name, message))
+
+
+def point_latest(runs_dir: Path, folder: Path) -> None:
+    """Let ``runs/latest`` point at a run or sweep, unless something that is not a link has that name."""
+    link = runs_dir / "latest"
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = runs_dir / f".latest.{os.getpid()}"
+    try:
+        temporary.symlink_to(os.path.relpath(folder, runs_dir))
+        os.replace(temporary, link)
+    except OSError:
+        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -256,5 +284,5 @@ def locked(sweep_dir: Path) -> Iterator[None]:
             yield
     except Busy as busy:
         raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"is being carried out by {busy.holder}")) from busy
-    except PermissionError as error:
+    except OSError as error:
         raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"cannot be written: {error.strerror}")) from error

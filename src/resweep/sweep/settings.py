@@ -33,10 +33,17 @@ def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> dic
             flat = flatten({"executor": OmegaConf.to_container(composed.executor)})
     others = [o for o in [*parsed.groups, *parsed.values] if o.key_or_group.split(".")[0] != "executor"]
     message = "cannot be changed any more: a planned sweep keeps its runs; executor and executor.KEY may change"
-    problems += [Problem(o.key_or_group, o.input_line.partition("=")[2], message) for o in others]
+    more = "is raised by giving the sweep's own command again, with more"
+    problems += [
+        Problem(o.key_or_group, o.input_line.partition("=")[2], more if o.key_or_group == "search.trials" else message)
+        for o in others
+    ]
     for override in parsed.values:
         key, value = override.key_or_group, override.value()
         if override in others:
+            continue
+        if override.is_sweep_override():
+            problems.append(Problem(key, override.input_line.partition("=")[2], "has several values; give one"))
             continue
         rule = RULES.get(key)
         if key not in flat and not key.startswith("executor.additional_parameters."):

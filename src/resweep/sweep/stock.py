@@ -82,7 +82,7 @@ def chosen(stock: Stock, statuses: Sequence[str], names: Sequence[str]) -> list[
         RequestError: a name is not that of a run, or its run is finished.
     """
     if not names:
-        return sorted(stock.with_status(*statuses), key=list(stock.records).index)
+        return stock.with_status(*statuses)
     known: dict[str, Path] = {}
     for number, (run_dir, record) in enumerate(stock.records.items()):
         known.update({run_dir.name: run_dir, record.id: run_dir, str(number): run_dir, f"{number:03d}": run_dir})
@@ -119,17 +119,23 @@ def check_unchanged(sweep_dir: Path, todo: Sequence[Path], configs: bool, accept
     """
     planned = planned_code(read_request(sweep_dir))
     now = code_state(planned.import_path, planned.allowed_targets)
-    changes = differences(planned.state, now)
+    changes, edited = differences(planned.state, now), {}
     for run_dir in todo if configs else ():
         record = Record.read(run_dir)
-        if digest(read_frozen(run_dir)) != record.config_digest:
+        found = digest(read_frozen(run_dir))
+        if found != record.config_digest:
             changes.append(f"the config of {run_dir.name}")
+            edited[run_dir] = found
     if changes and not accept:
         again = command("resweep", "resume", relative(sweep_dir), "--accept-changes")
         message = f"no longer matches its plan: {in_words(changes)}. To go on nevertheless:  {again}"
         raise RequestError(Problem("SWEEP_DIR", relative(sweep_dir), message))
     if changes:
         accept_code(sweep_dir, now, changes)
+    for run_dir, found in edited.items():
+        record = Record.read(run_dir)
+        record.config_digest = found
+        record.write(run_dir)
     return changes
 
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from resweep.claim import Busy, claim
-from resweep.record import Record, utc_now
+from resweep.claim import Busy, claim, holder
+from resweep.record import FINISHED, Record, utc_now
 from resweep.stopping import StopSignal
 from resweep.sweep.executors.base import End, Executor, Unit
 from resweep.sweep.work import Work
@@ -15,8 +15,8 @@ from resweep.sweep.work import Work
 TICK_SECONDS = 0.5
 LOOK_AROUND_SECONDS = 2.0
 GRACE_SECONDS = 30.0  # for runs to save themselves
-# Told: ``start``, ``end`` or ``again`` with the run's folder; with an empty path ``tick`` about twice a second, and
-# ``stop`` when the runs under way are told to.
+# Told with a run's folder: ``start``, then ``end``, ``again`` (put back, to be continued) or ``gone`` (its folder was
+# taken away or damaged); with an empty path ``tick`` about twice a second, and ``stop`` when runs are told to stop.
 Event = Callable[[str, Path], None]
 
 
@@ -67,45 +67,52 @@ def _fill(executor: Executor, work: Work, underway: dict[Unit, float | None], on
 
 def _take_back(end: End, work: Work, on_event: Event, overdue: float | None) -> None:
     for run_dir in end.unit:
-        record = settle(run_dir, end.cause)
+        try:
+            record = settle(run_dir, end.cause, work.attempts[run_dir])
+        except (FileNotFoundError, ValueError):  # its folder was taken away or damaged; the others go on
+            on_event("gone", run_dir)
+            continue
         if record is None:
             work.left_elsewhere((run_dir,))
             continue
         if overdue is not None and record.status in ("interrupted", "lost"):
             mark_lost(run_dir, record, f"took longer than executor.timeout={overdue:g} seconds")
-        on_event("end", run_dir)
-        if work.ended(run_dir, record):
-            on_event("again", run_dir)
+        on_event("again" if work.ended(run_dir, record) else "end", run_dir)
 
 
-def settle(run_dir: Path, cause: str, stopping: bool = False) -> Record | None:
+def settle(run_dir: Path, cause: str, attempts: int, stopping: bool = False) -> Record | None:
     """Give a run whose process ended without a word a record that says so.
 
     Args:
         run_dir: the run.
         cause: how the process ended, behind "the run's process ended by".
+        attempts: of the run before the process was started; one that did not begin has no more.
         stopping: the end was asked for; a run that had not begun then simply waits.
 
     Returns:
         The record; None when another process carries the run out.
+
+    Raises:
+        FileNotFoundError: the folder is gone.
+        ValueError: the record is damaged.
     """
     try:
         with claim(run_dir):
             record = Record.read(run_dir)
-            if record.status == "running" or (record.status not in _ENDED and not stopping):
-                mark_lost(run_dir, record, f"the run's process ended by {cause} before its record was written")
+            if record.status == "running":
+                message = f"the run's process ended by {cause} before its record was written"
+                mark_lost(run_dir, record, message, stopping)
+            elif not stopping and record.status not in FINISHED and record.attempts == attempts:
+                mark_lost(run_dir, record, f"the run's process ended by {cause} before the run began")
             return record
     except Busy:
         return None
 
 
-_ENDED = frozenset({"completed", "diverged", "pruned", "failed", "interrupted"})
-
-
-def mark_lost(run_dir: Path, record: Record, message: str) -> None:
-    """Write that a run's process is gone."""
-    record.status = "lost"
-    record.error = {"type": "Lost", "message": message}
+def mark_lost(run_dir: Path, record: Record, message: str, stopping: bool = False) -> None:
+    """Write that a run's process is gone; where that was asked for, it is interrupted, without having saved itself."""
+    record.status = "interrupted" if stopping else "lost"
+    record.error = {"type": record.status.capitalize(), "message": message}
     record.finished_at = utc_now()
     try:
         record.write(run_dir)
@@ -120,7 +127,7 @@ def _remind(executor: Executor, underway: dict[Unit, float | None], overdue: set
     now = time.monotonic()
     for unit, begun in underway.items():
         if begun is None:
-            underway[unit] = now if any(Record.read(run_dir).status == "running" for run_dir in unit) else None
+            underway[unit] = now if any(holder(run_dir) for run_dir in unit) else None
         elif now - begun > timeout + GRACE_SECONDS:
             executor.kill(unit)
         elif now - begun > timeout and unit not in overdue:
@@ -148,6 +155,10 @@ def _let_go(executor: Executor, left: set[Unit], on_event: Event) -> None:
     for end in executor.wait(TICK_SECONDS):
         left.discard(end.unit)
         for run_dir in end.unit:
-            settle(run_dir, end.cause, stopping=True)
-            on_event("end", run_dir)
+            try:
+                settle(run_dir, end.cause, 0, stopping=True)
+            except (FileNotFoundError, ValueError):
+                on_event("gone", run_dir)
+            else:
+                on_event("end", run_dir)
     on_event("tick", Path())

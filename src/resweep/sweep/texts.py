@@ -18,7 +18,8 @@ ORDER = ("completed", "diverged", "pruned", "failed", "lost", "interrupted", "ru
 
 def plan_text(plan: Plan, sweep_dir: Path) -> str:
     """Return what a sweep is going to do, in at most eight lines."""
-    fixed = [text for text in plan.overrides if text.split("=", 1)[0].lstrip("+~") not in plan.axes]
+    swept = {key.lstrip("+") for key in plan.axes}
+    fixed = [text for text in plan.overrides if text.split("=", 1)[0].lstrip("+~") not in swept]
     go_on = command("resweep", "resume", relative(sweep_dir))
     lines = [
         f"sweep {sweep_dir.name}: {_size(plan)}",

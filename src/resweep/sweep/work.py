@@ -62,6 +62,7 @@ class Work:
         self.elsewhere: list[Unit] = []
         self.retried: Counter[Path] = Counter()
         self.ends: dict[Path, tuple[str, int]] = {}
+        self.attempts: dict[Path, int] = {}  # of each run before it was started
         self.first_reasons: list[str] | None = []
         self.hopeless: str | None = None  # why there is no point in going on
 
@@ -78,14 +79,18 @@ class Work:
 
     def _free(self, unit: Unit) -> bool:
         """Whether a unit is to be started; its runs may have got a result, or somebody, meanwhile."""
-        statuses = [Record.read(run_dir).status for run_dir in unit]
-        if any(status == "running" and holder(run_dir) for status, run_dir in zip(statuses, unit, strict=True)):
+        try:
+            found = {run_dir: Record.read(run_dir) for run_dir in unit}
+        except (FileNotFoundError, ValueError):  # taken away or damaged meanwhile: named at the end, the others go on
+            return False
+        if any(record.status == "running" and holder(run_dir) for run_dir, record in found.items()):
             self.elsewhere.append(unit)
             return False
-        if all(status in FINISHED for status in statuses):
+        if all(record.status in FINISHED for record in found.values()):
             for run_dir in unit:
                 self.finished(run_dir)
             return False
+        self.attempts.update({run_dir: record.attempts for run_dir, record in found.items()})
         return True
 
     def look_around(self) -> None:

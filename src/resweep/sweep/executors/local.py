@@ -52,6 +52,9 @@ def start_process(target: Callable[..., None], args: tuple, name: str) -> Any:
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         process.start()
+    except EOFError as error:
+        message = "the process that starts workers has died, most likely while it loaded the training code; see above"
+        raise RuntimeError(message) from error
     finally:
         sys.modules["__main__"] = main
     return process

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -46,5 +47,8 @@ def look_up() -> None:
         raise RuntimeError(f"the smallest run is {record.status}: {record.error}")
 
 
-look_up()
+try:
+    look_up()
+except Exception as error:  # it only saves time; a run that cannot be carried out says so itself
+    print(f"resweep: workers start more slowly, {type(error).__name__}: {error}", file=sys.stderr)
 gc.freeze()  # the collector of a forked process then leaves the pages alone that it shares with the others
