@@ -242,6 +242,7 @@ class BestAndLast(Checkpoint):
         except OSError:  # a file system without hard links
             shutil.copyfile(last, beside)
         os.replace(beside, self.folder / BEST)
+        beside.unlink(missing_ok=True)  # renaming one name of a file to another of the same file does nothing
 
 
 class StopBetweenSteps(Callback):
@@ -274,6 +275,9 @@ class StopBetweenSteps(Callback):
             return
         if batch_idx > 0 or self.saver.saved < len(self.recorder.rows):
             self.recorder.keep_partial(pl_module)
+            progress = trainer.fit_loop.epoch_loop.batch_progress  # this batch is counted again when it is trained
+            progress.total.ready -= 1
+            progress.current.ready -= 1
             self.saver.save(trainer)
         self.stop.check()
 

@@ -24,6 +24,7 @@ LOCK_FILE = ".lock"
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.csv"
 LOG_FILE = "run.log"
+RESERVE_FILE = ".reserve"
 CONFUSION_FILE = "confusion.csv"
 CHECKPOINTS = "checkpoints"
 BEST = "best.ckpt"
@@ -61,6 +62,14 @@ def write_atomic(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def tidy(run_dir: Path) -> None:
+    """Remove what a process that was killed has left half written; only for whoever has claimed the run."""
+    for place in (run_dir, run_dir / CHECKPOINTS):
+        for pattern in (".*.tmp", RESERVE_FILE):
+            for path in place.glob(pattern):
+                path.unlink(missing_ok=True)
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,11 +40,23 @@ from resweep.environment import environment, peak_memory_bytes
 from resweep.errors import RequestError
 from resweep.lit_module import LitClassifier
 from resweep.pruning import pruner_for
-from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, FINISHED, LAST, LOG_FILE, Record, utc_now, write_atomic
+from resweep.record import (
+    BEST,
+    CHECKPOINTS,
+    CONFUSION_FILE,
+    FINISHED,
+    LAST,
+    LOG_FILE,
+    RESERVE_FILE,
+    Record,
+    tidy,
+    utc_now,
+    write_atomic,
+)
 from resweep.seeding import derive_seed
 from resweep.stopping import Interrupted, StopSignal
 
-RESERVE_FILE, RESERVE_BYTES = ".reserve", 1 << 15
+RESERVE_BYTES = 1 << 15
 
 
 def execute(run_dir: Path, observer: Observer | None = None, data: ImageDataModule | None = None) -> Record:
@@ -76,6 +88,7 @@ def _attempt(
     run_dir: Path, record: Record, stop: StopSignal, observer: Observer, data: ImageDataModule | None
 ) -> Record:
     """Carry out a claimed run; whatever happens, its record says what."""
+    tidy(run_dir)
     config = read_frozen(run_dir)
     reserve = run_dir / RESERVE_FILE
     try:

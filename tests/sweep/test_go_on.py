@@ -117,6 +117,11 @@ def test_an_edited_config_is_refused_unless_accepted(sweep_dir: Path, capfd: Cap
     assert f"no longer matches its plan: the config of {run_dir.name}" in said and "--accept-changes" in said
     assert attempts(sweep_dir.parents[1]) == [1, 1, 1, 1]
     assert main(["resume", str(sweep_dir), "--accept-changes"]) == 0
+    said = capfd.readouterr().out
+    assert f"with changes: the config of {run_dir.name}" in said, "marked wherever the sweep is compared"
+    assert f"with changes: the config of {run_dir.name}" in (sweep_dir / "report.html").read_text()
+    set_status(run_dir, "lost")
+    assert main(["resume", str(sweep_dir)]) == 0, "accepted once"
     changes = yaml.safe_load((sweep_dir / "sweep.yaml").read_text())["changes"]
     assert [change["what"] for change in changes] == [[f"the config of {run_dir.name}"]]
 

@@ -16,7 +16,7 @@ from resweep.claim import holder
 from resweep.console import duration
 from resweep.errors import Problem, RequestError
 from resweep.record import FINISHED
-from resweep.report.load import RunRecord, Sweep, load_sweep
+from resweep.report.load import RunRecord, Sweep, changes_since_planned, load_sweep
 from resweep.report.stats import MIN_SEEDS, Difference
 from resweep.report.table import (
     Ranking,
@@ -127,7 +127,7 @@ def comparison_warnings(sweeps: list[Sweep]) -> list[str]:
         swept_data = any(key.split(".")[0] == "data" for run in sweep.runs for key in run.swept)
         if len(digests) > 1 and not swept_data:
             warnings.append(f"{sweep.name}: its runs have read {len(digests)} different versions of the data")
-        warnings += [f"{sweep.name}: {line}" for line in sweep.damaged]
+        warnings += [f"{sweep.name}: {line}" for line in (*sweep.damaged, *changes_since_planned(sweep.request))]
     if len(sweeps) > 1:
         data = [frozenset(run.data_digest for run in sweep.runs) - {None} for sweep in sweeps]
         if len({digests for digests in data if digests}) > 1:

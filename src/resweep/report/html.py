@@ -20,7 +20,7 @@ from urllib.parse import quote
 from resweep.console import duration
 from resweep.record import write_atomic
 from resweep.report import plots
-from resweep.report.load import Confusion, RunRecord, Sweep, load_confusion
+from resweep.report.load import Confusion, RunRecord, Sweep, changes_since_planned, load_confusion
 from resweep.report.stats import MIN_SEEDS, Difference, Summary
 from resweep.report.table import (
     Ranking,
@@ -162,6 +162,9 @@ def _failures(table: Ranking) -> str:
     if sweep.damaged:
         items = "".join(f"<li>{escape(line)}</li>" for line in sweep.damaged)
         blocks.append(f'<div class="reason"><h3>Records that cannot be read</h3><ul>{items}</ul></div>')
+    if changes := changes_since_planned(sweep.request):
+        items = "".join(f"<li>{escape(line)}</li>" for line in changes)
+        blocks.append(f'<div class="reason"><h3>Changed since the sweep was planned</h3><ul>{items}</ul></div>')
     unrecorded = sweep.counts.get("pending", 0) - sum(run.status == "pending" for run in sweep.runs)
     if unrecorded > 0:
         blocks.append(f"<p>{unrecorded} planned runs have no record yet.</p>")

@@ -9,13 +9,14 @@ import csv
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resweep.errors import Problem, RequestError, nearest_name
 from resweep.record import COLUMNS, FINISHED, RUN_FILE, SWEEP_FILE, Record, parse_record
+from resweep.sweep.trial_list import TRIALS_FILE, with_trials
 
 if TYPE_CHECKING:
     import pandas
@@ -52,7 +53,7 @@ class Sweep:
     Args:
         dir: the sweep's folder as it was named by the caller.
         name: the sweep's name.
-        request: the content of ``sweep.yaml``; empty for a folder of single runs.
+        request: the content of ``sweep.yaml``, and for a search ``trials.json``; empty for a folder of single runs.
         runs: every run whose record could be read.
         damaged: one line ``file or folder: reason`` for each record that could not be read.
     """
@@ -67,7 +68,7 @@ class Sweep:
     def unreadable(self) -> list[tuple[str, str]]:
         """Folder and reason of each run whose record is damaged."""
         split = [tuple(line.split(": ", 1)) for line in self.damaged]
-        return [(folder, reason) for folder, reason in split if folder != "sweep.yaml"]
+        return [(folder, reason) for folder, reason in split if folder not in (SWEEP_FILE, TRIALS_FILE)]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -217,7 +218,11 @@ def _read_request(folder: Path, damaged: list[str]) -> dict[str, Any]:
     if not isinstance(request, dict):
         damaged.append("sweep.yaml: is not a mapping")
         return {}
-    return request
+    try:
+        return with_trials(request, folder)
+    except ValueError as error:
+        damaged.append(f"{TRIALS_FILE}: {error}")
+        return request
 
 
 def _run_folders(folder: Path, request: dict[str, Any]) -> list[Path]:
@@ -260,3 +265,16 @@ def _age(run: RunRecord) -> tuple[bool, str]:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def changes_since_planned(request: Mapping[str, Any]) -> list[str]:
+    """Return in words what was accepted as changed while a sweep went on, a line for each time.
+
+    Args:
+        request: content of ``sweep.yaml``.
+    """
+    lines = []
+    for change in request.get("changes") or ():
+        if isinstance(change, Mapping):
+            lines.append(f"went on at {change.get('at')} with changes: {', '.join(map(str, change.get('what') or ()))}")
+    return lines

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resweep.claim import Busy, claim, holder
-from resweep.record import FINISHED, Record, utc_now
+from resweep.record import FINISHED, Record, tidy, utc_now
 from resweep.stopping import StopSignal
 from resweep.sweep.executors.base import End, Executor, Unit
 from resweep.sweep.work import Work
@@ -98,6 +98,7 @@ def settle(run_dir: Path, cause: str, attempts: int, stopping: bool = False) -> 
     """
     try:
         with claim(run_dir):
+            tidy(run_dir)
             record = Record.read(run_dir)
             if record.status == "running":
                 message = f"the run's process ended by {cause} before its record was written"
