@@ -216,7 +216,7 @@ def test_a_search_that_was_killed_proposes_and_finds_the_same(tmp_path: Path, ca
     for count in (1, 4):
         command = words(killed, *SPACE) if count == 1 else ["resume", str(request.parent)]
         with started((command, killed)) as (process,):
-            wait_until(lambda n=count: request.exists() and len(load_yaml(request.read_text())["runs"]) > n)
+            wait_until(lambda n=count: request.exists() and len(run_folders(request.parent)) > n)
             time.sleep(0.3)
             process.send_signal(signal.SIGKILL)
     assert main(["resume", str(request.parent)]) == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pydoc
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,17 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from helpers import snapshot
 from hydra.core.config_loader import ConfigLoader
 from scipy.stats import qmc
 
-from resweep.config import digest, read_frozen
+from resweep.cli import main
+from resweep.config import digest, load_yaml, read_frozen
 from resweep.errors import RequestError
 from resweep.record import SWEEP_FILE, Record
+from resweep.report.load import load_sweep
 from resweep.seeding import derive_seed
-from resweep.sweep.ledger import prepare, read_request, run_folders
+from resweep.sweep.ledger import accept_code, prepare, read_request, run_folders
 from resweep.sweep.plan import make_plan
 from resweep.sweep.search import Search
 from resweep.sweep.storage import JOURNAL_FILE, address, lasting, without_password
@@ -40,6 +44,12 @@ def start(loader: ConfigLoader, tmp_path: Path) -> Starter:
         return folder
 
     return made
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[str]:
+    """Address of a database that is not there yet."""
+    yield f"sqlite:///{tmp_path}/studies.db"
 
 
 def finish(run_dir: Path, value: float | None = 0.5, status: str = "completed") -> Path:
@@ -287,7 +297,7 @@ class Died(BaseException):
         "optuna.trial.Trial._suggest",
         "resweep.sweep.search.Search._begin",
         "resweep.sweep.search.write_run",
-        "resweep.sweep.search.Search._save",
+        "resweep.sweep.trial_list.TrialList.save",
     ],
 )
 def test_a_process_that_dies_while_asking_loses_nothing(
@@ -334,17 +344,90 @@ def test_runs_under_way_are_returned_until_they_are_over(start: Starter) -> None
     assert Record.read(runs[1]).status == "pending" and states(folder) == ["RUNNING"] * 2
 
 
-def test_a_run_that_failed_for_good_fails_its_trial(start: Starter) -> None:
-    folder = start(LR, "search.trials=4")
+def given_up(folder: Path, *statuses: str) -> list[Path]:
+    """Ask for runs that end with these states; return them."""
     search = Search.open(folder)
-    for status in ("failed", "lost", "diverged", "pruned"):
+    runs = []
+    for status in statuses:
         (run_dir,) = search.ask()
         assert search.ended(finish(run_dir, status=status)) == []
-    assert states(folder) == ["FAIL", "FAIL", "PRUNED", "PRUNED"]
-    assert search.counts() == {"complete": 0, "pruned": 2, "failed": 2, "running": 0, "waiting": 0}
-    diverged = Record.read(run_folders(folder)[2]).id
-    assert study_of(folder).trials[2].user_attrs["note"] == f"run {diverged} diverged: for a reason"
-    assert Search.open(folder).pending() == []
+        runs.append(run_dir)
+    return runs
+
+
+def notes(folder: Path) -> list[str | None]:
+    return [trial.user_attrs.get("note") for trial in study_of(folder).trials]
+
+
+def test_a_trial_whose_run_was_given_up_waits_in_the_study(start: Starter) -> None:
+    folder = start(LR, "search.trials=5")
+    runs = given_up(folder, "failed", "lost", "diverged", "pruned", "interrupted")
+    search = Search.open(folder)
+    assert search.ask() == [], "they count"
+    assert states(folder) == ["RUNNING", "RUNNING", "PRUNED", "PRUNED", "RUNNING"]
+    assert search.counts() == {"complete": 0, "pruned": 2, "failed": 3, "running": 0, "waiting": 0}
+    assert notes(folder) == [
+        f"run {Record.read(run_dir).id} {Record.read(run_dir).status}: for a reason" for run_dir in runs
+    ]
+
+
+def test_a_run_that_was_given_up_is_tried_again_once_by_each_search(start: Starter) -> None:
+    folder = start(LR, "search.trials=2")
+    one, two = given_up(folder, "failed", "lost")
+    search, other = Search.open(folder), Search.open(folder)
+    assert search.pending() == [one, two]
+    assert search.ended(finish(one, status="failed")) == []
+    assert search.pending() == search.pending() == [two]
+    assert search.ended(finish(two, 0.5)) == []
+    assert search.pending() == [] and states(folder) == ["RUNNING", "COMPLETE"]
+    assert other.pending() == [one], "given up before it was opened, and this is its own attempt"
+    assert other.ended(finish(one, 0.25)) == [] and other.pending() == Search.open(folder).pending() == []
+    assert [trial.value for trial in study_of(folder).trials] == [0.25, 0.5]
+    assert notes(folder) == ["its run was repeated"] * 2 and search.counts()["failed"] == 0
+
+
+def test_a_search_under_way_leaves_alone_what_another_one_gives_up(start: Starter) -> None:
+    folder = start(LR, "search.trials=2")
+    search = Search.open(folder)
+    assert search.pending() == []
+    given_up(folder, "failed", "lost")
+    assert search.pending() == []
+
+
+def test_a_run_that_has_just_failed_elsewhere_is_left_to_who_has_it(start: Starter) -> None:
+    folder = start(LR, "search.trials=2")
+    search = Search.open(folder)
+    assert search.pending() == []
+    (run_dir,) = Search.open(folder).ask()
+    finish(run_dir, status="failed")
+    assert search.pending() == [] and Search.open(folder).pending() == [run_dir]
+
+
+def test_failed_runs_are_left_alone_when_that_is_asked_for(start: Starter) -> None:
+    folder = start(LR, "search.trials=5")
+    failed, lost, stopped = given_up(folder, "failed", "lost", "interrupted")
+    search = Search.open(folder)
+    (waiting,), (unheard,) = search.ask(), search.ask()
+    finish(unheard, status="failed")  # by a process that died before it said so
+    search = Search.open(folder)
+    assert search.pending(again=False) == search.pending() == [lost, stopped, waiting]
+    for run_dir in (lost, stopped, waiting):
+        search.ended(finish(run_dir))
+    assert search.pending() == []
+    assert states(folder) == ["RUNNING", "COMPLETE", "COMPLETE", "COMPLETE", "RUNNING"]
+    assert Search.open(folder).pending(again=False) == []
+    assert Search.open(folder).pending() == [failed, unheard]
+
+
+def test_a_search_that_proposes_nothing_tells_what_comes_out(start: Starter) -> None:
+    folder = start(LR, "search.trials=4")
+    failed, lost = given_up(folder, "failed", "lost")
+    telling = Search.open(folder).without_proposals()
+    assert (telling.ask(), telling.pending()) == ([], [])
+    assert telling.ended(finish(failed, 0.75)) == telling.ended(finish(lost, status="lost")) == []
+    assert (telling.ask(), telling.pending()) == ([], [])
+    assert states(folder) == ["COMPLETE", "RUNNING"] and study_of(folder).trials[0].value == 0.75
+    assert Search.open(folder).pending() == [lost]
 
 
 def test_a_failed_run_gets_another_attempt_when_the_search_is_resumed(start: Starter) -> None:
@@ -355,6 +438,82 @@ def test_a_failed_run_gets_another_attempt_when_the_search_is_resumed(start: Sta
     assert search.pending() == [two]  # given up by this process
     assert Search.open(folder).pending() == [one, two]
     assert states(folder) == ["RUNNING"]
+
+
+def test_a_repeated_run_of_a_told_trial_is_tried_again(start: Starter) -> None:
+    folder = start(LR, "search.trials=1")
+    run_dir = folder / carry_on(folder, 1)[0]
+    shutil.rmtree(run_dir)
+    search = Search.open(folder)
+    assert search.pending() == [run_dir]
+    assert search.ended(finish(run_dir, status="failed")) == [] and search.pending() == []
+    assert Search.open(folder).pending() == [run_dir]
+    shutil.rmtree(run_dir)
+    assert Search.open(folder).pending(again=False) == [run_dir], "it is new and has not failed"
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "empty": lambda path: path.write_text(""),
+    "cut": lambda path: path.write_text(path.read_text()[:40]),
+    "deleted": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_record_stops_nothing(start: Starter, damage: Callable[[Path], None]) -> None:
+    folder = start(LR, "search.trials=5", "search.seeds=[0,1]")
+    search = Search.open(folder)
+    (told, two), (heard, four), (five, six) = search.ask(), search.ask(), search.ask()
+    for run_dir in (told, two):
+        search.ended(finish(run_dir))
+    for run_dir in (told, heard, five):
+        damage(run_dir / "run.json")
+    assert search.ended(heard) == []
+    for one in (search, Search.open(folder)):
+        assert one.pending() == [four, six]
+    assert len(search.ask()) == 2 and search.ended(finish(four)) == [] and search.ended(finish(six)) == []
+    assert states(folder) == ["COMPLETE", "RUNNING", "RUNNING", "RUNNING"]
+    assert notes(folder)[1] == f"run {heard.name[-5:]} has no record that can be read"
+    shutil.rmtree(heard)
+    again = Search.open(folder)
+    assert again.pending()[0] == heard and again.ended(finish(heard)) == []
+    assert states(folder)[1] == "COMPLETE"
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_run_without_a_record_is_known_by_its_config(
+    start: Starter, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    folder = start(LR, "search.trials=2")
+    search = Search.open(folder)
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr("resweep.sweep.trial_list.TrialList.save", die)
+        search.ask()
+    (run_dir,) = (path.parent for path in folder.glob("*/run.json"))
+    damage(run_dir / "run.json")
+    assert Search.open(folder).pending() == [] and run_folders(folder) == [run_dir]
+    again = start(LR, "search.trials=2", name="again")
+    carry_on(again, 0, first := Search.open(again))
+    (run_dir,) = first.ask()
+    damage(run_dir / "run.json")
+    (run_dir / "config.yaml").write_text("")
+    assert len(first.ask()) == 1 and len(run_folders(again)) == 2
+
+
+def test_an_edited_run_keeps_its_folder_when_its_trial_goes_on(start: Starter) -> None:
+    folder = start(LR, "search.trials=1", "search.seeds=[3,4]", "search.pruner=asha")
+    search = Search.open(folder)
+    (first,) = search.ask()
+    record = Record.read(first)
+    record.config_digest = "0" * 64  # as when changes of its config are accepted
+    record.write(first)
+    (second,) = search.ended(finish(first))
+    assert run_folders(folder) == [first, second] and search.ended(finish(second, 0.25)) == []
+    assert study_of(folder).trials[0].value == 0.375
 
 
 def test_a_run_without_a_finite_value_fails_its_trial(start: Starter) -> None:
@@ -383,12 +542,159 @@ def test_half_a_line_at_the_end_of_the_journal_is_taken_away(start: Starter) -> 
     assert states(folder) == ["COMPLETE"] * 3
 
 
-def test_a_lost_study_is_said(start: Starter) -> None:
+@pytest.mark.parametrize("left", [None, b"", b"first"])
+@pytest.mark.parametrize("kind", ["journal", "database"])
+def test_a_lost_study_is_said_and_nothing_is_written(
+    start: Starter, database: str, tmp_path: Path, kind: str, left: bytes | None
+) -> None:
+    folder = start(LR, *([f"search.storage={database}"] if kind == "database" else []))
+    path = tmp_path / "studies.db" if kind == "database" else folder / JOURNAL_FILE
+    carry_on(folder, 1)
+    first = path.read_bytes() + (b'{"op' if kind == "journal" else b"")
+    carry_on(folder, 1)
+    path.unlink()
+    if left is not None:
+        path.write_bytes(first if left else b"")
+    before = snapshot(tmp_path)
+    with pytest.raises(RequestError, match=r"lost or replaced\. Put it back, or begin anew with") as caught:
+        Search.open(folder)
+    assert f" has {1 if left else 0} of the 2 trials" in str(caught.value)
+    assert f"{path.name} has" in str(caught.value) and snapshot(tmp_path) == before
+
+
+def test_a_database_without_the_study_is_left_as_it_is(start: Starter, database: str, tmp_path: Path) -> None:
+    folder = start(LR, f"search.storage={database}")
+    carry_on(folder, 1)
+    (tmp_path / "studies.db").unlink()
+    optuna.create_study(study_name="another", storage=database)
+    before = snapshot(tmp_path)
+    with pytest.raises(RequestError, match="has 0 of the 1 trials"):
+        Search.open(folder)
+    assert snapshot(tmp_path) == before
+
+
+def after(text: str) -> Callable[[str], str]:
+    """Cuts a text behind a part of it."""
+    return lambda whole: whole[: whole.index(text) + len(text)]
+
+
+def second_line(line: str) -> Callable[[str], str]:
+    return lambda whole: "\n".join([whole.split("\n")[0], line, *whole.split("\n")[2:]])
+
+
+@pytest.mark.parametrize(("name", "change", "said"), [
+    (SWEEP_FILE, lambda _: "", "sweep.yaml is damaged: it is no mapping"),
+    (SWEEP_FILE, lambda _: "[a]\n", "sweep.yaml is damaged: it is no mapping"),
+    (SWEEP_FILE, lambda _: "a: [", "sweep.yaml is damaged: "),
+    (SWEEP_FILE, after("plan_digest: "), "sweep.yaml is damaged: it has no search"),
+    (SWEEP_FILE, after("search:\n  name: random\n"), "sweep.yaml is damaged: its search has no trials, seed, "),
+    (SWEEP_FILE, lambda whole: whole.replace("plan_digest:", "x:"), "sweep.yaml is damaged: it has no plan_digest"),
+    ("space.yaml", lambda _: "", "space.yaml is damaged: its end is missing"),
+    ("space.yaml", after("templates:\n"), "space.yaml is damaged: its end is missing"),
+    ("space.yaml", lambda _: "a: [\n...\n", "space.yaml is damaged: "),
+    ("space.yaml", lambda _: "[]\n...\n", "space.yaml is damaged: it is no list of dimensions and templates"),
+    ("space.yaml", lambda whole: whole.replace("tag(log,", "tag(("), "space.yaml is damaged: it is no list of dimens"),
+    ("space.yaml", lambda whole: whole.replace("config:", "konfig:"), "space.yaml is damaged: it has no whole templat"),
+    ("trials.json", lambda _: "", "trials.json is damaged: "),
+    ("trials.json", lambda _: "[]", "trials.json is damaged: it is no list of runs and trials"),
+    ("trials.json", lambda whole: whole[:-30], "trials.json is damaged: "),
+    ("trials.json", lambda whole: whole.replace("digest", "dig"), "trials.json is damaged: it is no list of runs and"),
+    ("trials.json", None, "trials.json is missing; put it back"),
+    (JOURNAL_FILE, second_line('{"op_code":4,"wor'), "study.journal is damaged: line 2"),
+    (JOURNAL_FILE, second_line("[]"), "study.journal is damaged: line 2"),
+    (JOURNAL_FILE, lambda whole: whole + "\0\0\n", "study.journal is damaged: line "),
+    (JOURNAL_FILE, second_line('{"op_code":4}'), "study.journal is damaged: it is not what Optuna writes"),
+])  # fmt: skip
+def test_a_damaged_file_is_named_in_one_line(
+    start: Starter, name: str, change: Callable[[str], str] | None, said: str
+) -> None:
     folder = start(LR)
     carry_on(folder, 2)
-    (folder / JOURNAL_FILE).unlink()
-    with pytest.raises(RequestError, match="its study was lost or replaced"):
+    if change is None:
+        (folder / name).unlink()
+    else:
+        text = (folder / name).read_text()
+        assert change(text) != text
+        (folder / name).write_text(change(text))
+    before = snapshot(folder)
+    with pytest.raises(RequestError) as caught:
         Search.open(folder)
+    assert said in str(caught.value) and "\n" not in str(caught.value) and str(folder) in str(caught.value)
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize("name", [SWEEP_FILE, "space.yaml", "trials.json", JOURNAL_FILE])
+def test_a_damaged_file_is_a_mistake_to_the_command_line(
+    start: Starter, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = start(LR)
+    carry_on(folder, 1)
+    (folder / name).write_text("{]\n")
+    assert main(["resume", str(folder)]) == 2
+    said = capfd.readouterr().err
+    assert f"{name} is damaged" in said and "Traceback" not in said
+
+
+# Many trials
+
+
+def test_the_request_does_not_change_while_trials_are_added(start: Starter) -> None:
+    folder = start(LR, "search.trials=4")
+    before = (folder / SWEEP_FILE).read_bytes()
+    names = carry_on(folder, 3)
+    assert (folder / SWEEP_FILE).read_bytes() == before
+    request = read_request(folder)
+    assert request["runs"] == names and request["counts"] == {"runs": 3} and list(request["trials"]) == [0, 1, 2]
+    assert load_sweep(folder).request == request and load_sweep(folder).damaged == []
+    assert [run.folder for run in load_sweep(folder).runs] == names
+    start(LR, "search.trials=9")  # which writes the request
+    accept_code(folder, {}, ["something"])
+    assert read_request(folder)["runs"] == names and not {"runs", "trials"} & set(load_yaml(before.decode()))
+    assert not {"runs", "trials"} & set(load_yaml((folder / SWEEP_FILE).read_text()))
+
+
+def test_a_damaged_list_of_trials_does_not_keep_a_table_from_being_read(start: Starter) -> None:
+    folder = start(LR)
+    names = carry_on(folder, 2)
+    (folder / "trials.json").write_text('{"runs": ')
+    loaded = load_sweep(folder)
+    assert sorted(run.folder for run in loaded.runs) == sorted(names) and loaded.counts == {"completed": 2}
+    (said,) = loaded.damaged
+    assert said.startswith("trials.json: is damaged: ")
+
+
+def test_files_are_read_again_only_after_others_have_changed_them(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = start(LR, "search.trials=6")
+    search, other = Search.open(folder), Search.open(folder)
+    read: list[str] = []
+    for name in ("resweep.sweep.trial_list.read_trials", "resweep.sweep.search.read_search"):
+        function = pydoc.locate(name)
+        monkeypatch.setattr(name, lambda *a, f=function, n=name: (read.append(n.rpartition(".")[2]), f(*a))[1])
+    first = carry_on(folder, 2, search)
+    assert read == []
+    (theirs,) = other.ask()
+    assert read == ["read_trials"] and search.ended(finish(theirs)) == [] and read == ["read_trials"] * 2
+    start(LR, "search.trials=3")
+    read.clear()
+    assert search.ask() == [] and read == ["read_search", "read_trials"]
+    assert states(folder) == ["COMPLETE"] * 3 and run_folders(folder)[:2] == [folder / name for name in first]
+
+
+def test_what_could_not_be_written_is_forgotten(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = start(LR, "search.trials=2")
+    search = Search.open(folder)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("resweep.sweep.search.write_run", full)
+        search.ask()
+    assert search.trials == {0: {"digest": search.trials[0]["digest"], "runs": [], "given_up": []}}
+    (run_dir,) = search.pending()
+    assert run_folders(folder) == [run_dir] and search.trials[0]["runs"] == [run_dir.name]
 
 
 def test_a_grid_is_no_search(loader: ConfigLoader, tmp_path: Path) -> None:
@@ -425,6 +731,22 @@ def test_settings_that_come_again_wait_for_the_run_under_way(start: Starter) -> 
     assert states(folder) == ["COMPLETE"] * 6
 
 
+def test_settings_that_come_again_wait_for_a_run_that_was_given_up(start: Starter) -> None:
+    folder = start("optimizer=sgd,adam", "search.trials=6")
+    search = Search.open(folder)
+    bad, good = [path for _ in range(6) for path in search.ask()]
+    search.ended(finish(bad, status="failed"))
+    search.ended(finish(good))
+    mine = [trial.params["optimizer"] == Record.read(bad).swept["optimizer"] for trial in study_of(folder).trials]
+    assert states(folder) == ["RUNNING" if one else "COMPLETE" for one in mine] and sum(mine) > 1
+    assert all("failed: for a reason" in note for note, one in zip(notes(folder), mine, strict=True) if one)
+    assert search.ask() == search.pending() == []
+    again = Search.open(folder)
+    assert again.pending() == [bad] and again.ended(finish(bad, 0.125)) == []
+    assert [trial.value for trial in study_of(folder).trials] == [0.125 if one else 0.5 for one in mine]
+    assert not any("failed" in (note or "") for note in notes(folder))
+
+
 def test_a_trials_value_is_the_mean_over_the_seeds(start: Starter) -> None:
     folder = start(LR, "search.trials=2", "search.seeds=[0,1,4]")
     search = Search.open(folder)
@@ -453,17 +775,11 @@ def test_with_a_pruner_the_first_seed_decides_on_the_others(start: Starter) -> N
     assert search.ended(finish(pruned, 0.1, "pruned")) == []
     (failed,) = search.ask()
     assert search.ended(finish(failed, 0.1, "failed")) == []
-    assert states(folder) == ["COMPLETE", "PRUNED", "FAIL"]
+    assert states(folder) == ["COMPLETE", "PRUNED", "RUNNING"]
     assert study_of(folder).trials[0].value == 0.375 and len(run_folders(folder)) == 4
 
 
 # Databases
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[str]:
-    """Address of a database that is not there yet."""
-    yield f"sqlite:///{tmp_path}/studies.db"
 
 
 def test_a_study_in_a_database(start: Starter, database: str) -> None:

@@ -25,7 +25,8 @@ from resweep.config import dump_yaml, is_machine_fact, load_yaml, write_frozen
 from resweep.errors import Problem, RequestError
 from resweep.record import LOCK_FILE, SWEEP_FILE, Record, utc_now, write_atomic
 from resweep.sweep.plan import Plan, PlannedRun, SearchPlan
-from resweep.sweep.space import SPACE_FILE
+from resweep.sweep.space import SPACE_END, SPACE_FILE
+from resweep.sweep.trial_list import TRIALS_FILE, trials_text, with_trials, without_trials
 
 NAME_LENGTH = 40
 ASK_LOCK = ".ask.lock"
@@ -117,8 +118,9 @@ def prepare(plan: Plan, sweep_dir: Path) -> bool:
                 new_record(run).write(folder)
             if isinstance(plan, SearchPlan):
                 temporary.mkdir(parents=True)
-                write_atomic(temporary / SPACE_FILE, dump_yaml(plan.space))
-            write_atomic(temporary / SWEEP_FILE, dump_yaml(content))
+                write_atomic(temporary / SPACE_FILE, dump_yaml(plan.space) + SPACE_END)
+                write_atomic(temporary / TRIALS_FILE, trials_text([], {}))
+            write_request(temporary, content)
             os.replace(temporary, sweep_dir)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -140,7 +142,7 @@ def _temporary(sweep_dir: Path) -> Path:
 
 
 def request(plan: Plan, name: str) -> dict[str, Any]:
-    """Return the content of ``sweep.yaml``."""
+    """Return the content of ``sweep.yaml``, and of ``trials.json`` when it is that of a search."""
     content = _request(plan, name)
     if isinstance(plan, SearchPlan):
         from resweep.sweep.trials import search_request  # which needs this module
@@ -166,18 +168,42 @@ def _request(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def read_request(sweep_dir: Path) -> dict[str, Any]:
-    """Read a sweep's ``sweep.yaml``.
+    """Read a sweep's ``sweep.yaml``; that of a search with the trials and runs from ``trials.json``.
 
     Raises:
-        RequestError: the folder is not a sweep, or the file is damaged.
+        RequestError: the folder is not a sweep, or a file is damaged.
     """
     path = sweep_dir / SWEEP_FILE
     if not path.is_file():
         raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"is not a sweep: it has no {SWEEP_FILE}"))
     try:
-        return load_yaml(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"{SWEEP_FILE} is damaged: {error}")) from error
+        raise damage(sweep_dir, SWEEP_FILE, error) from error
+    if not isinstance(content, dict):
+        raise damage(sweep_dir, SWEEP_FILE, "it is no mapping")
+    if (sweep_dir / SPACE_FILE).is_file() and content.get("search") is None:
+        raise damage(sweep_dir, SWEEP_FILE, f"it has no search, though there is {SPACE_FILE}")
+    try:
+        content = with_trials(content, sweep_dir)
+    except ValueError as error:
+        raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"{TRIALS_FILE} {error}")) from error
+    kinds = {"runs": list, "plan_digest": str, "base": dict, "axes": dict}
+    if wrong := [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]:
+        raise damage(sweep_dir, SWEEP_FILE, f"it has no {', '.join(wrong)}")
+    return content
+
+
+def write_request(sweep_dir: Path, content: Mapping[str, Any]) -> None:
+    """Write ``sweep.yaml``, without what ``trials.json`` holds."""
+    write_atomic(sweep_dir / SWEEP_FILE, dump_yaml(without_trials(content)))
+
+
+def damage(sweep_dir: Path, name: str, reason: Exception | str) -> RequestError:
+    """Return the error that says, in one line, what is wrong with a file of a sweep."""
+    mark, problem = getattr(reason, "problem_mark", None), getattr(reason, "problem", None)
+    words = f"{problem} in line {mark.line + 1}" if mark and problem else " ".join(str(reason).split())
+    return RequestError(Problem("SWEEP_DIR", str(sweep_dir), f"{name} is damaged: {words}"))
 
 
 def _same_or_refuse(plan: Plan, sweep_dir: Path) -> None:
@@ -242,7 +268,7 @@ def accept_code(sweep_dir: Path, state: dict[str, str], changes: list[str]) -> N
         content = read_request(sweep_dir)
         content["code"]["state"] = state
         content.setdefault("changes", []).append({"at": utc_now(), "what": changes})
-        write_atomic(sweep_dir / SWEEP_FILE, dump_yaml(content))
+        write_request(sweep_dir, content)
 
 
 def _differing_search(plan: Plan, there: Mapping[str, Any]) -> list[str]:

@@ -129,7 +129,8 @@ def make_plan(loader: ConfigLoader, overrides: Sequence[str], *, sweep: bool = F
     templates = ((one, made) for one, made in zip(choices, composed, strict=True) if made is not None)
     first = next(templates, None)
     swept = [override for override in in_order(overrides, [*groups, *values]) if override.is_sweep_override()]
-    if first is not None and (sweep or swept) and search_name(first[1], values) != "grid":
+    searching = any(override.key_or_group == "search" for override in swept)  # refused there
+    if first is not None and (sweep or swept) and (searching or search_name(first[1], values) != "grid"):
         from resweep.sweep.search_plan import plan_search  # which needs this module
 
         return plan_search(list(overrides), swept, values, itertools.chain([first], templates), problems, parsed)

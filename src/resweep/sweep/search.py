@@ -1,8 +1,11 @@
 """A search under way: an Optuna study beside the sweep's files, asked for settings and told their results.
 
-``sweep.yaml`` lists the runs of every trial. A trial is first asked for in the study, then its run folders are written,
-then the list; a process that dies in between leaves something that :meth:`Search.pending` completes. Any number of
-processes, on any machines that share the folder, may search together: one at a time asks or tells.
+``trials.json`` lists the runs of every trial. A trial is first asked for in the study, then its run folders are
+written, then the list; a process that dies in between leaves something that :meth:`Search.pending` completes. Any
+number of processes, on any machines that share the folder, may search together: one at a time asks or tells.
+
+A trial whose run has failed for good stays under way in the study, with a note that says why: a later attempt can still
+complete it, and a sampler that looks at trials under way keeps away from its settings.
 """
 
 from __future__ import annotations
@@ -14,21 +17,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from resweep.config import dump_yaml, load_yaml
 from resweep.errors import Problem, RequestError
-from resweep.record import FINISHED, SWEEP_FILE, Record, write_atomic
+from resweep.record import FINISHED, SWEEP_FILE, Record
 from resweep.sweep.ledger import asking, write_run
 from resweep.sweep.overrides import Setting
 from resweep.sweep.plan import PlannedRun
-from resweep.sweep.space import SPACE_FILE, Space
-from resweep.sweep.storage import heal_journal, quiet
+from resweep.sweep.storage import quiet
 from resweep.sweep.study import make_sampler, open_study
-from resweep.sweep.trials import Proposal, planned_run, read_search
+from resweep.sweep.trial_list import TRIALS_FILE, Entry, TrialList, Watch
+from resweep.sweep.trials import Proposal, Telling, cause, planned_run, read_record, read_search, read_space
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-GIVEN_UP = frozenset({"failed", "lost"})
 
 
 class Search:
@@ -40,19 +40,17 @@ class Search:
 
     def __init__(self, sweep_dir: Path) -> None:
         self.sweep_dir = sweep_dir
-        self.content = read_search(sweep_dir)
-        self.section: dict[str, Any] = self.content["search"]
-        self.seeds: list[int | None] = self.section["seeds"] or [None]
-        self.space = Space(load_yaml((sweep_dir / SPACE_FILE).read_text(encoding="utf-8")))
+        self._request = Watch(sweep_dir / SWEEP_FILE)
+        self._request.changed()
+        self.content: dict[str, Any] = read_search(sweep_dir)
+        self.space = read_space(sweep_dir)
         self.distributions = self.space.distributions()
+        self.list = TrialList(sweep_dir)
+        self.again = False  # whether a run that has failed is to be done
+        self._first = True
         with self._alone():
             self.given_up_before = {name for entry in self.trials.values() for name in entry["given_up"]}
-            heal_journal(sweep_dir)
-            self.study = open_study(self.content, sweep_dir)
-            known, there = len(self.trials), len(self._asked())
-            if there < known:
-                message = f"has {there} of the {known} trials in {SWEEP_FILE}; its study was lost or replaced"
-                raise RequestError(Problem("SWEEP_DIR", str(sweep_dir), message))
+            self.study = open_study(self.content, sweep_dir, len(self.trials))
 
     @classmethod
     def open(cls, sweep_dir: Path) -> Search:
@@ -65,8 +63,18 @@ class Search:
 
     @property
     def trials(self) -> dict[int, dict[str, Any]]:
-        """What ``sweep.yaml`` says about each trial: its runs, in the order of the seeds."""
-        return self.content["trials"]
+        """What ``trials.json`` says about each trial: its runs, in the order of the seeds."""
+        return self.list.trials
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """How settings are proposed and compared, see ``sweep.yaml``."""
+        return self.content["search"]
+
+    @property
+    def seeds(self) -> list[int | None]:
+        """The seeds that each setting is trained with; None for that of the config."""
+        return self.section["seeds"] or [None]
 
     @property
     def total(self) -> int:
@@ -76,30 +84,43 @@ class Search:
     def counts(self) -> dict[str, int]:
         """Return the number of trials by state: complete, pruned, failed, running, and those not asked for yet."""
         names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
-        states = Counter(trial.state.name for trial in self._asked())
+        states = Counter("FAIL" if self._waits(trial) else trial.state.name for trial in self._asked())
         waiting = max(0, self.section["trials"] - states.total())
         return {**{name: states[state] for state, name in names.items()}, "waiting": waiting}
 
-    def pending(self) -> list[Path]:
-        """Return the runs of trials under way that have no result, after completing what a dead process left.
+    def _waits(self, trial: FrozenTrial) -> bool:
+        """Whether a trial is under way only because a run of it was given up."""
+        entry = self.trials.get(trial.number)
+        return entry is not None and not trial.state.is_finished() and bool(self._leader(entry)["given_up"])
 
-        The first call also returns runs that had been given up before this search was opened, for another attempt. A
-        run whose folder was taken away is made anew.
+    def pending(self, again: bool = True) -> list[Path]:
+        """Return the runs that have no result, after completing what a dead process left.
+
+        The first call also returns runs that have failed or had been given up before this search was opened, for
+        another attempt. Later calls return neither, and none returns a run whose record cannot be read. A run whose
+        folder was taken away is made anew.
+
+        Args:
+            again: whether the first call returns runs that have failed.
         """
+        self.again = again and self._first
         with self._alone():
             found: list[Path] = []
             for trial in self._asked():
-                if trial.state.name == "RUNNING":
-                    entry = self.trials.get(trial.number) or self._begin(self._completed(trial))
-                    if kept := self.given_up_before & set(entry["given_up"]):
-                        entry["given_up"] = [name for name in entry["given_up"] if name not in kept]
-                        self._save()
-                    self._restore(trial, entry)
-                    found += self._advance(trial.number)
-                elif entry := self.trials.get(trial.number):
-                    found += self._restore(trial, entry)
-            self.given_up_before = set()
+                entry, running = self.trials.get(trial.number), trial.state.name == "RUNNING"
+                if entry is None and running:
+                    entry = self._begin(self._completed(trial))
+                if entry is None:
+                    continue
+                self._restore(trial, entry)
+                self._try_again(entry)
+                found += self._advance(trial.number) if running else self._left(entry)
+            self.given_up_before, self.again, self._first = set(), False, False
             return list(dict.fromkeys(found))
+
+    def without_proposals(self) -> Telling:
+        """Return what takes note of runs as this search does, and asks for none."""
+        return Telling(self.ended)
 
     def ask(self) -> list[Path]:
         """Return the run folders of the next trial; none when all trials have been asked for."""
@@ -121,35 +142,42 @@ class Search:
         Returns:
             Further runs that follow from it: those of the other seeds, when the first one was not pruned.
         """
-        status = Record.read(run_dir).status
-        if status not in FINISHED | GIVEN_UP:
+        record = read_record(run_dir)
+        if record is not None and record.status in ("pending", "running"):
             return []
         with self._alone():
-            new: list[Path] = []
-            for number, entry in sorted(self.trials.items()):
-                if run_dir.name not in self._runs(number):
-                    continue
-                if status in GIVEN_UP and "same_as" not in entry and run_dir.name not in entry["given_up"]:
-                    entry["given_up"].append(run_dir.name)
-                    self._save()
-                before = set(self._runs(number))
-                if self._frozen(number).state.name == "RUNNING":
-                    new += [path for path in self._advance(number) if path.name not in before]
+            number = self.list.trial_of.get(run_dir.name)
+            if number is None:
+                return []
+            self._give_up(self.trials[number], run_dir.name, record is None or record.status not in FINISHED)
+            before, new = set(self.trials[number]["runs"]), []
+            for one in (number, *self.list.followers.get(number, ())):
+                if self._frozen(one).state.name == "RUNNING":
+                    new += [path for path in self._advance(one) if path.name not in before]
             return new
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         with asking(self.sweep_dir), quiet():
-            self.content = read_search(self.sweep_dir)
-            self.section = self.content["search"]
-            yield
+            if self._request.changed():
+                self.content = read_search(self.sweep_dir)
+            try:
+                self.list.refresh()
+            except ValueError as error:
+                raise RequestError(Problem("SWEEP_DIR", str(self.sweep_dir), f"{TRIALS_FILE} {error}")) from error
+            try:
+                yield
+            except BaseException:
+                self.list.forget()
+                raise
 
     def _asked(self) -> list[FrozenTrial]:
         """The study's trials but for those that somebody has queued."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
+        storage = self.study._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
 
     def _completed(self, trial: FrozenTrial) -> FrozenTrial:
         """Ask for the parameters that a process which died while asking did not get."""
@@ -163,88 +191,111 @@ class Search:
             again._suggest(name, distribution)
         return self._frozen(trial.number)
 
-    def _begin(self, trial: FrozenTrial) -> dict[str, Any]:
+    def _begin(self, trial: FrozenTrial) -> Entry:
         """Write the runs of a trial, or note that it repeats an earlier one."""
-        entry: dict[str, Any] = {"digest": None, "runs": [], "given_up": []}
+        entry: Entry = {"digest": None, "runs": [], "given_up": []}
         try:
             settings = self.space.settings(trial.params)
             entry["digest"] = self._run(settings, self.seeds[0], trial.number).digest
         except RequestError as error:
             entry["problem"] = str(error).splitlines()[0]
-        same = [number for number, other in self.trials.items() if other["digest"] == entry["digest"]]
-        if same and entry["digest"] is not None:
-            entry["same_as"] = min(same)
-            self._note(trial, f"the same settings as trial {min(same)}, whose result it takes")
-        self.trials[trial.number] = entry
+        same = self.list.first_with.get(entry["digest"])
+        if same is not None:
+            entry["same_as"] = same
+        self.list.add(trial.number, entry)
         if "same_as" in entry or "problem" in entry:
-            self._save()
+            self._note(trial.number, None)
+            self.list.save()
         else:
             self._write(trial, entry, self.seeds[:1] if self.section["pruner"] else self.seeds)
         return entry
 
-    def _write(self, trial: FrozenTrial, entry: dict[str, Any], seeds: Sequence[int | None]) -> None:
+    def _write(self, trial: FrozenTrial, entry: Entry, seeds: Sequence[int | None]) -> None:
         """Write the runs of a trial that are not there, then the list of runs."""
         settings = self.space.settings(trial.params)
-        runs = [self._run(settings, seed, trial.number) for seed in seeds]
-        for run in runs:
+        names = list(entry["runs"])
+        for seed in seeds[len(names) :]:
+            run = self._run(settings, seed, trial.number)
             if not (self.sweep_dir / run.folder).exists():
                 write_run(run, self.sweep_dir / run.folder)
-        entry["runs"] = [run.folder for run in runs]
-        self.content["runs"] = list(dict.fromkeys([*self.content["runs"], *entry["runs"]]))
-        self.content["counts"]["runs"] = len(self.content["runs"])
-        self.study._storage.set_trial_user_attr(trial._trial_id, "runs", entry["runs"])
-        self._save()
+            names.append(run.folder)
+        self.study._storage.set_trial_user_attr(trial._trial_id, "runs", names)
+        self.list.set_runs(trial.number, names)
+        self.list.save()
 
-    def _restore(self, trial: FrozenTrial, entry: dict[str, Any]) -> list[Path]:
-        """Make a trial's runs anew whose folders are gone; return those of its runs that have not been carried out."""
-        if gone := [name for name in entry["runs"] if not (self.sweep_dir / name).exists()]:
-            settings = self.space.settings(trial.params)
-            for run in (self._run(settings, seed, trial.number) for seed in self.seeds[: len(entry["runs"])]):
-                if run.folder in gone:
-                    write_run(run, self.sweep_dir / run.folder)
-        unfinished = FINISHED | GIVEN_UP
-        return [path for path in self._paths(entry["runs"]) if Record.read(path).status not in unfinished]
+    def _restore(self, trial: FrozenTrial, entry: Entry) -> None:
+        """Make a trial's runs anew whose folders are gone."""
+        gone = [name for name in entry["runs"] if not (self.sweep_dir / name).exists()]
+        if not gone:
+            return
+        settings = self.space.settings(trial.params)
+        for run in (self._run(settings, seed, trial.number) for seed in self.seeds[: len(entry["runs"])]):
+            if run.folder in gone:
+                write_run(run, self.sweep_dir / run.folder)
+                self._give_up(entry, run.folder, False)
 
     def _run(self, settings: Sequence[Setting], seed: int | None, number: int) -> PlannedRun:
         proposal = Proposal(settings, number, seed, first=seed == self.seeds[0])
-        return planned_run(proposal, self.space, self.content, self.sweep_dir)
+        return planned_run(proposal, self.space, self.section, self.list.folder_of, self.sweep_dir)
 
-    def _runs(self, number: int) -> list[str]:
-        """The runs of a trial, which are another trial's when it repeats that."""
-        entry = self.trials[number]
-        return self.trials[entry["same_as"]]["runs"] if "same_as" in entry else entry["runs"]
+    def _leader(self, entry: Entry) -> Entry:
+        """The trial whose runs count for a trial: itself, or the one that it repeats."""
+        return self.trials[entry["same_as"]] if "same_as" in entry else entry
 
-    def _paths(self, names: Sequence[str]) -> list[Path]:
-        return [self.sweep_dir / name for name in names]
+    def _give_up(self, entry: Entry, name: str, given_up: bool) -> None:
+        """Note whether a run is not tried again by this search nor by others that are under way."""
+        if given_up != (name in entry["given_up"]):
+            entry["given_up"] = [*entry["given_up"], name] if given_up else [n for n in entry["given_up"] if n != name]
+            self.list.save()
+
+    def _try_again(self, entry: Entry) -> None:
+        """Take up the runs of a trial that had been given up before this search was opened."""
+        for name in self.given_up_before.intersection(entry["given_up"]):
+            record = read_record(self.sweep_dir / name)
+            if record is not None and (self.again or record.status != "failed"):
+                self._give_up(entry, name, False)
+
+    def _records(self, entry: Entry) -> dict[Path, Record | None]:
+        return {self.sweep_dir / name: read_record(self.sweep_dir / name) for name in entry["runs"]}
+
+    def _is_left(self, entry: Entry, run_dir: Path, record: Record | None) -> bool:
+        """Whether a run is to be carried out."""
+        if record is None or record.status in FINISHED or run_dir.name in entry["given_up"]:
+            return False
+        return self.again or record.status != "failed"
+
+    def _left(self, entry: Entry) -> list[Path]:
+        return [path for path, record in self._records(entry).items() if self._is_left(entry, path, record)]
 
     def _advance(self, number: int) -> list[Path]:
-        """Tell the study about a trial when all its runs are over; return the runs to do."""
+        """Tell the study about a trial when all its runs have a result; return the runs to do."""
         entry = self.trials[number]
         if "problem" in entry:
             self._tell(number, "FAIL", note=entry["problem"])
             return []
-        leader = self.trials[entry.get("same_as", number)]
-        records = {path: Record.read(path) for path in self._paths(leader["runs"])}
-        over = {p for p, record in records.items() if record.status in FINISHED or p.name in leader["given_up"]}
-        if len(over) < len(records):
-            return [] if leader is not entry else [path for path in records if path not in over]
-        good = all(record.status == "completed" for record in records.values())
+        leader = self._leader(entry)
+        found = self._records(leader)
+        records = [record for record in found.values() if record is not None and record.status in FINISHED]
+        if len(records) < len(found):
+            left = [path for path, record in found.items() if self._is_left(leader, path, record)]
+            for path, record in found.items():
+                if path not in left and (record is None or record.status not in FINISHED):
+                    self._note(number, cause(path, record))
+            return left if leader is entry else []
+        good = all(record.status == "completed" for record in records)
         if good and len(records) < len(self.seeds):
             if leader is not entry:
                 return []  # the other trial goes on with the further seeds
             self._write(self._frozen(number), entry, self.seeds)
             return self._advance(number)
-        self._conclude(number, list(records.values()))
+        self._conclude(number, list(found), records)
         return []
 
-    def _conclude(self, number: int, records: list[Record]) -> None:
+    def _conclude(self, number: int, run_dirs: list[Path], records: list[Record]) -> None:
         """Tell the study what has come out: the mean over the seeds, or why there is none."""
-        bad = [record for record in records if record.status != "completed"]
-        if failed := [record for record in bad if record.status not in FINISHED]:
-            self._tell(number, "FAIL", note=_cause(failed[0]))
-            return
+        bad = [pair for pair in zip(run_dirs, records, strict=True) if pair[1].status != "completed"]
         if bad:
-            self._tell(number, "PRUNED", note=_cause(bad[0]))
+            self._tell(number, "PRUNED", note=cause(*bad[0]))
             return
         values = [record.metrics.get(self.section["monitor"]) for record in records]
         if None in values:
@@ -255,19 +306,14 @@ class Search:
     def _tell(self, number: int, state: str, value: float | None = None, note: str | None = None) -> None:
         from optuna.trial import TrialState
 
-        if note is not None:
-            self._note(self._frozen(number), note)
+        self._note(number, note)
         self.study.tell(number, value, state=TrialState[state], skip_if_finished=True)
 
-    def _note(self, trial: FrozenTrial, text: str) -> None:
-        if not trial.state.is_finished():
-            said = trial.user_attrs.get("note")
-            self.study._storage.set_trial_user_attr(trial._trial_id, "note", f"{said}; {text}" if said else text)
-
-    def _save(self) -> None:
-        write_atomic(self.sweep_dir / SWEEP_FILE, dump_yaml(self.content))
-
-
-def _cause(record: Record) -> str:
-    words = (record.error or {}).get("message")
-    return f"run {record.id} {record.status}" + (f": {words}" if words else "")
+    def _note(self, number: int, text: str | None) -> None:
+        """Set the trial's note; it replaces what was said of an earlier attempt."""
+        trial, same = self._frozen(number), self.trials[number].get("same_as")
+        said = trial.user_attrs.get("note")
+        parts = [] if same is None else [f"the same settings as trial {same}, whose result it takes"]
+        note = "; ".join([*parts, *filter(None, [text])]) or (said and "its run was repeated")
+        if note != said and not trial.state.is_finished():
+            self.study._storage.set_trial_user_attr(trial._trial_id, "note", note)

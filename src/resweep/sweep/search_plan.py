@@ -69,6 +69,8 @@ def plan_search(
     if len(usable) == len(dimensions) or not any(one.is_group for one in dimensions if one not in usable):
         probes = _probe(Space(load_yaml(dump_yaml(content))), problems)
     problems += _check_method(sections[0], probes)
+    if any(one.key == "search" for one in dimensions):  # then what else is said of searches does not matter
+        problems = [problem for problem in problems if not problem.key.startswith("search.") or problem in found]
     if problems:
         raise RequestError(worth_saying(problems, parsed.repaired))
     search = _completed(sections[0], probes)
@@ -81,6 +83,8 @@ def plan_search(
 
 def _not_an_axis(dimension: Dimension) -> list[Problem]:
     given = dimension.override.get_value_string()
+    if dimension.key.partition(".")[0] == "search":
+        return [Problem(dimension.key, given, "cannot be an axis: one sweep is one search; give one value")]
     if dimension.key == "seed":
         message = "cannot be an axis of a search, which compares settings: give search.seeds=[0,1,2] for their mean"
         return [Problem("seed", given, message)]

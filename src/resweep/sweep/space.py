@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 SPACE_FILE = "space.yaml"
+SPACE_END = "...\n"  # YAML's mark of a document's end: shows that the file is whole
 
 
 @dataclass(frozen=True)

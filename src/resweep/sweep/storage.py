@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +155,7 @@ def open_storage(search: Mapping[str, Any], sweep_dir: Path) -> BaseStorage:
     """Return the storage of a sweep's study; a new one is set up.
 
     Raises:
-        RequestError: the storage cannot be reached.
+        RequestError: the storage cannot be reached, or the journal is damaged.
     """
     optuna = optuna_module()
     from sqlalchemy.exc import SQLAlchemyError
@@ -163,13 +164,65 @@ def open_storage(search: Mapping[str, Any], sweep_dir: Path) -> BaseStorage:
         from optuna.storages.journal import JournalFileBackend
 
         path = str((sweep_dir / JOURNAL_FILE).absolute())
-        return optuna.storages.JournalStorage(JournalFileBackend(path))
+        try:
+            return optuna.storages.JournalStorage(JournalFileBackend(path))
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            raise RequestError(_damaged(sweep_dir, "it is not what Optuna writes")) from error
     url = address(search["storage"])
     waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
         return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=waiting))
-    except (SQLAlchemyError, ImportError, OSError) as error:
+    except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:  # the last: another version's tables
         message = f"cannot be reached: {first_line(getattr(error, 'orig', None) or error)}"
+        raise RequestError(Problem("search.storage", without_password(url), message)) from error
+
+
+def check_journal(search: Mapping[str, Any], sweep_dir: Path) -> None:
+    """Raise RequestError when a line of the study's journal is damaged; half a line at its end is not looked at."""
+    path = sweep_dir / JOURNAL_FILE
+    if search["storage"] is not None or not path.is_file():
+        return
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                whole = not line.endswith(b"\n") or isinstance(json.loads(line), dict)
+            except ValueError:
+                whole = False
+            if not whole:
+                raise RequestError(_damaged(sweep_dir, f"line {number}"))
+
+
+def _damaged(sweep_dir: Path, what: str) -> Problem:
+    message = f"{JOURNAL_FILE} is damaged: {what}. Put it back, or begin anew with another sweep_name"
+    return Problem("SWEEP_DIR", str(sweep_dir), message)
+
+
+def holds_study(search: Mapping[str, Any], name: str, sweep_dir: Path) -> bool:
+    """Whether a file has the study of a name, judged without writing; of a server's database it is not known: True.
+
+    Raises:
+        RequestError: the file of a database cannot be read.
+    """
+    if search["storage"] is None:
+        path = sweep_dir / JOURNAL_FILE
+        return path.is_file() and path.stat().st_size > 0
+    import sqlite3
+
+    url = address(search["storage"])
+    database = sqlite_path(url)
+    if database is None:
+        return True
+    if problems := _check_sqlite(url, without_password(url)):
+        raise RequestError(problems)
+    if not database.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
+            return connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (name,)).fetchone() is not None
+    except sqlite3.Error as error:
+        if "no such table" in str(error):
+            return False
+        message = f"cannot be reached: {first_line(error)}"
         raise RequestError(Problem("search.storage", without_password(url), message)) from error
 
 

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 from resweep.errors import Problem, RequestError, nearest_name
 from resweep.schema import rule_of_default
 from resweep.seeding import derive_seed
-from resweep.sweep.storage import address, first_line, open_storage, optuna_module, quiet, sqlite_path
+from resweep.sweep.storage import (
+    JOURNAL_FILE,
+    address,
+    check_journal,
+    first_line,
+    heal_journal,
+    holds_study,
+    open_storage,
+    optuna_module,
+    quiet,
+    sqlite_path,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -108,32 +120,59 @@ def check_sampler(search: Mapping[str, Any]) -> list[Problem]:
     return []
 
 
-def open_study(content: Mapping[str, Any], sweep_dir: Path) -> Study:
-    """Return the study of a sweep; it has the sweep's name.
+def open_study(content: Mapping[str, Any], sweep_dir: Path, known: int) -> Study:
+    """Return the study of a sweep; it has the sweep's name. It is set up if it is to have no trials yet.
 
     Args:
         content: of ``sweep.yaml``.
         sweep_dir: folder of the sweep.
+        known: number of trials that it must have.
 
     Raises:
-        RequestError: the storage cannot be reached, or its study of this name belongs to another sweep.
+        RequestError: the storage cannot be reached or is damaged, its study of this name belongs to another sweep, or
+            trials are missing. Nothing has been written then.
     """
-    optuna = optuna_module()
     search = content["search"]
-    study = optuna.create_study(
-        study_name=content["name"],
-        storage=open_storage(search, sweep_dir),
-        sampler=optuna.samplers.RandomSampler(seed=0),  # each trial gets one of its own
-        pruner=make_pruner(search),
-        direction=search["direction"],
-        load_if_exists=True,
-    )
+    check_journal(search, sweep_dir)
+    if known and not holds_study(search, content["name"], sweep_dir):
+        raise RequestError(_lost(content, sweep_dir, 0, known))
+    if known:
+        try:
+            study = load_study(content, search, sweep_dir)
+        except KeyError as error:
+            raise RequestError(_lost(content, sweep_dir, 0, known)) from error
+    else:
+        heal_journal(sweep_dir)
+        study = _new_study(content, sweep_dir)
+    trials = study.get_trials(deepcopy=False)
     owner = study.user_attrs.get("sweep")
-    if owner is None and not study.get_trials(deepcopy=False):
+    if owner is None and not trials and not known:
         study.set_user_attr("sweep", search["id"])
     elif owner != search["id"]:
         raise RequestError(_taken(content["name"]))
+    if (there := sum(trial.state.name != "WAITING" for trial in trials)) < known:
+        raise RequestError(_lost(content, sweep_dir, there, known))
+    heal_journal(sweep_dir)
     return study
+
+
+def _new_study(content: Mapping[str, Any], sweep_dir: Path) -> Study:
+    optuna = optuna_module()
+    return optuna.create_study(
+        study_name=content["name"],
+        storage=open_storage(content["search"], sweep_dir),
+        sampler=optuna.samplers.RandomSampler(seed=0),  # each trial gets one of its own
+        pruner=make_pruner(content["search"]),
+        direction=content["search"]["direction"],
+        load_if_exists=True,
+    )
+
+
+def _lost(content: Mapping[str, Any], sweep_dir: Path, there: int, known: int) -> Problem:
+    storage = content["search"]["storage"]
+    place = JOURNAL_FILE if storage is None else "search.storage=" + without_password(storage)
+    message = f"{place} has {there} of the {known} trials of this sweep; its study was lost or replaced"
+    return Problem("SWEEP_DIR", str(sweep_dir), f"{message}. Put it back, or begin anew with another sweep_name")
 
 
 def load_study(content: Mapping[str, Any], pruning: Mapping[str, Any], sweep_dir: Path) -> Study:
