@@ -9,10 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hydra.core.config_loader import ConfigLoader
-from PIL import Image
 
 from resweep.config import config_loader
 from resweep.errors import Problem, RequestError
@@ -78,18 +76,9 @@ def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def write_images(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 12, side: int = 8) -> Path:
-    """Write a folder per class with random colour images, always the same ones."""
-    random = np.random.default_rng(0)
-    for name in classes:
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{number}.png")
-    return root
-
-
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """An image folder of two classes with twelve images each."""
+    from helpers import write_images
+
     return write_images(tmp_path / "images")

@@ -14,8 +14,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from resweep.config import config_loader
@@ -209,3 +211,14 @@ def skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("RESWEEP_REQUIRE_CLUSTERS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def write_images(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 12, side: int = 8) -> Path:
+    """Write a folder per class with random colour images, always the same ones."""
+    random = np.random.default_rng(0)
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root

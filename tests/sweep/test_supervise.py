@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_images
 from helpers import (
     SMALL,
     STEPS,
@@ -25,6 +24,7 @@ from helpers import (
     timeless_rows,
     wait_until,
     weights,
+    write_images,
 )
 
 from resweep.claim import claim
