@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from resweep.environment import environment, git_state, package_versions, peak_memory_bytes, processor
+import resweep.environment
+from resweep.environment import environment, package_versions, peak_memory_bytes, processor
+
+git_state = resweep.environment.git_state.__wrapped__  # asked anew each time, where a process asks once
 
 
 def git(folder: Path, *words: str) -> str:
@@ -61,10 +64,10 @@ def test_versions_are_those_that_are_installed() -> None:
 
 
 def test_the_facts_fit_into_a_record(tmp_path: Path) -> None:
-    facts = environment(3, str(tmp_path))
+    facts = environment(3, str(tmp_path), "0123")
     assert json.loads(json.dumps(facts)) == facts
     assert set(facts) == {
-        "python", "platform", "processor", "cores", "threads", "accelerator", "packages", "git",
+        "python", "platform", "processor", "cores", "threads", "accelerator", "packages", "git", "code",
     }  # fmt: skip
     assert (facts["python"], facts["cores"], facts["threads"]) == (platform.python_version(), os.cpu_count(), 3)
     assert (facts["accelerator"] is None) is not torch.cuda.is_available()

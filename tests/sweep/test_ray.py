@@ -29,10 +29,6 @@ from resweep.sweep.executors.ray_cluster import LOST_NODE, NEVER_BEGAN, OUT_OF_M
 from resweep.sweep.ledger import write_run
 from resweep.train import execute
 
-pytestmark = [
-    # Lightning's advice to people who train by hand where SLURM is installed.
-    pytest.mark.filterwarnings("ignore:The `srun` command is available on your system but is not used"),
-]
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 EPOCHS = "trainer.max_epochs=4"
 
@@ -182,7 +178,8 @@ def test_two_nodes_train_at_a_time_and_give_the_same_weights_as_one_process(
 ) -> None:
     hold = tmp_path / "hold"
     hold.touch()
-    overrides = (*faulty(slow_while=hold), "seed=0,1,2")
+    drive(executor, runs(tmp_path / "first", "seed=8,9"))  # afterwards both nodes have loaded the training code
+    overrides = (*faulty(slow_while=hold), "seed=0,1,2", "trainer.max_epochs=20")
     units = runs(tmp_path, *overrides)
     assert executor.slots == 2
     for unit in units[:2]:

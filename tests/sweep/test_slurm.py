@@ -31,8 +31,6 @@ from resweep.sweep.executors.slurm import SlurmExecutor, cause_of_end, exit_of
 
 CONF = Path(__file__).parents[2] / "conf"
 EPOCHS = 20  # of a run that is held: 4 s and more while it is
-# Lightning says so of every process that is not a job, wherever SLURM is installed.
-pytestmark = pytest.mark.filterwarnings("ignore:The .srun. command is available on your system but is not used")
 
 
 def section(**changes: object) -> dict[str, object]:
