@@ -4,9 +4,9 @@ A run folder is the unit of everything: its ``config.yaml`` says what to do, its
 Readers never see half a file, because a new version is written beside the old one, forced to disk and renamed.
 
 States: a run waits (``pending``), is carried out (``running``), and ends ``completed``, ``diverged``, ``pruned`` or
-``failed``; one that was stopped is ``interrupted``, one whose process vanished is ``lost``. From the last three it can be
-started again. Nothing leaves ``completed``, ``diverged`` and ``pruned``. Who changes a record holds the run's claim (see
-:mod:`resweep.claim`): the process that carries it out, and after its end whoever finds ``running`` without one.
+``failed``; one that was stopped is ``interrupted``, one whose process vanished is ``lost``. From the last three it can
+be started again. Nothing leaves ``completed``, ``diverged`` and ``pruned``. Who changes a record holds the run's claim
+(see :mod:`resweep.claim`): the process that carries it out, and after its end whoever finds ``running`` without one.
 """
 
 from __future__ import annotations
