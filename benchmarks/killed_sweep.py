@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from resweep.claim import holder
 from resweep.record import FINISHED, LOCK_FILE, METRICS_FILE, SWEEP_FILE, Record
 from resweep.rows import read_rows
 from resweep.sweep.ledger import run_folders
@@ -136,7 +137,9 @@ class Sweep:
         """Remember how a run's folder looks when the run is finished and its process gone; it must never change."""
         busy = {read_mark(self.marks / f"{pid}.mark")[2] for pid in self.workers()}
         for run_dir in self.runs():
-            if run_dir.name not in busy and run_dir not in self.finished and Record.read(run_dir).status in FINISHED:
+            if run_dir.name in busy or run_dir in self.finished or holder(run_dir) is not None:
+                continue  # its process may still be writing: nobody has waited for it
+            if Record.read(run_dir).status in FINISHED:
                 self.finished[run_dir] = contents(run_dir)
 
     def aim(self, kill: Kill) -> list[int] | None:
