@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -25,9 +26,10 @@ from slurm_cluster import Cluster, cluster
 from resweep.claim import claim, holder
 from resweep.errors import Problem, RequestError
 from resweep.record import CHECKPOINTS, LAST, Record
-from resweep.sweep.executors import slurm
+from resweep.sweep.executors import slurm, slurm_commands
 from resweep.sweep.executors.base import End
-from resweep.sweep.executors.slurm import SlurmExecutor, cause_of_end, exit_of
+from resweep.sweep.executors.slurm import SlurmExecutor
+from resweep.sweep.executors.slurm_commands import cause_of_end, exit_of
 
 CONF = Path(__file__).parents[2] / "conf"
 EPOCHS = 20  # of a run that is held: 4 s and more while it is
@@ -231,7 +233,7 @@ def test_a_slurm_that_does_not_answer_is_waited_for(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(slurm_commands, "ANSWER_SECONDS", 1.0)
     executor.setup = ["sleep 1", "exit 7"]
     run_dir = new_run(tmp_path / "sweep" / "run")
     running(executor, run_dir)
@@ -318,13 +320,13 @@ def test_no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_slurm_that_is_not_there(machine: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     unreachable(tmp_path, monkeypatch)
     assert refused().message.startswith("SLURM does not answer: Batch job submission failed: Unable to contact")
-    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(slurm_commands, "ANSWER_SECONDS", 0.5)
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\nexec sleep 60\n")
     assert refused().message == "SLURM does not answer within 0.5 s"
 
 
 def test_no_submitit(machine: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurm.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert refused().message == "needs submitit, which is not installed: pip install 'resweep[slurm]'"
 
 
