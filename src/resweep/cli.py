@@ -83,13 +83,11 @@ def demo(words: list[str], output: console.Output) -> int:
 
 def resume(words: list[str], output: console.Output) -> int:
     """Finish a run or a sweep."""
-    parser = _parser("resume")
-    parser.add_argument("folder", type=Path, metavar="RUN_OR_SWEEP_DIR")
+    parser = _going_on("resume", "RUN_OR_SWEEP_DIR")
     parser.add_argument("settings", nargs="*", metavar="executor...", help="carry it out otherwise: executor.workers=4")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--failed", action="store_true", help="only runs that failed or were lost")
     which.add_argument("--no-failed", action="store_true", help="leave runs alone that failed")
-    _accepts_changes(parser)
     parsed = parser.parse_intermixed_args(words)
     from resweep.record import CONFIG_FILE, SWEEP_FILE
 
@@ -113,13 +111,11 @@ def resume(words: list[str], output: console.Output) -> int:
 
 def retry(words: list[str], output: console.Output) -> int:
     """Carry out failed and lost runs of a sweep again, from where they were saved."""
-    parser = _parser("retry")
-    parser.add_argument("folder", type=Path, metavar="SWEEP_DIR")
+    parser = _going_on("retry", "SWEEP_DIR")
     parser.add_argument("names", nargs="*", metavar="RUN", help="folder names, ids or numbers of runs")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--failed", action="store_true", help="only runs that failed")
     which.add_argument("--lost", action="store_true", help="only runs whose process vanished")
-    _accepts_changes(parser)
     parsed = parser.parse_intermixed_args(words)
     from resweep.record import SWEEP_FILE
 
@@ -143,8 +139,11 @@ def _go_on(
     return resume(parsed.folder, output, Wish(statuses, names, parsed.accept_changes, settings))
 
 
-def _accepts_changes(parser: argparse.ArgumentParser) -> None:
+def _going_on(command: str, folder: str) -> argparse.ArgumentParser:
+    parser = _parser(command)
+    parser.add_argument("folder", type=Path, metavar=folder)
     parser.add_argument("--accept-changes", action="store_true", help="go on although code or configs have changed")
+    return parser
 
 
 def compare(words: list[str], output: console.Output) -> int:
