@@ -95,3 +95,15 @@ def test_no_difference_in_any_seed_is_not_distinguishable():
     best = {seed: 0.9 for seed in range(10)}
     assert paired_difference(best, best).verdict == NOT_DISTINGUISHABLE
     assert not paired_difference(best | {0: 0.8}, best).sign_test
+
+
+def test_folds_widen_the_interval_as_published() -> None:
+    """Nadeau & Bengio 2003: the variance of the mean is sd^2 (1/n + test/train), by hand for five folds."""
+    differences = [0.01, 0.02, 0.03, 0.02, 0.02]
+    ours = {fold: 0.5 + difference for fold, difference in enumerate(differences)}
+    found = paired_difference(ours, dict.fromkeys(range(5), 0.5), overlap=1 / 4)
+    half = scipy.stats.t.ppf(0.975, 4) * scipy.stats.tstd(differences) * math.sqrt(1 / 5 + 1 / 4)
+    assert (found.low, found.high) == pytest.approx((0.02 - half, 0.02 + half))
+    assert found.verdict == "higher"
+    assert paired_difference(ours, dict.fromkeys(range(5), 0.51), overlap=1 / 4).verdict == NOT_DISTINGUISHABLE
+    assert paired_difference(ours, dict.fromkeys(range(5), 0.51)).verdict == "higher"

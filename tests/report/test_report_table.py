@@ -232,3 +232,19 @@ def test_the_answer_says_when_even_the_best_is_incomplete(plant):
     assert text.startswith(
         "Best on validation: optimizer=adam (val 0.9000, test 0.9000, n=1), only 1 of 3 runs completed."
     )
+
+
+def test_the_folds_of_a_cross_validation_repeat_a_setting(plant):
+    sweep = plant(base={"monitor": "val/accuracy", "data.num_folds": 3})
+    for optimizer, tests in {"sgd": [0.90, 0.80, 0.70], "adam": [0.88, 0.79, 0.66]}.items():
+        for fold, test in enumerate(tests):
+            sweep.run({"optimizer": optimizer, "data.fold": fold}, 0, test, test)
+    table = ranking(load_sweep(sweep.finish()))
+    assert table.unit == "fold" and list(table.names) == ["optimizer"]
+    best, other = table.rows
+    assert (best.values, best.val.n, best.test.mean) == ({"optimizer": "sgd"}, 3, pytest.approx(0.80))
+    # differences -0.02, -0.01, -0.04; t(0.975, 2) = 4.3027; variance of the mean sd^2 (1/3 + 1/2)
+    half = 4.302653 * 0.0152753 * (1 / 3 + 1 / 2) ** 0.5
+    assert other.difference.n == 3 and other.difference.mean == pytest.approx(-0.07 / 3)
+    assert other.difference.high == pytest.approx(-0.07 / 3 + half, rel=1e-5)
+    assert "with 3 folds" in answer(table)

@@ -177,15 +177,16 @@ def _sweep_text(table: Ranking, runs: bool, plus_minus: str, width: int | None) 
 
 
 def _note(table: Ranking, plus_minus: str) -> str:
-    note = f"mean {plus_minus} sd over n seeds"
+    note = f"mean {plus_minus} sd over n {table.unit}s"
     if any(0 < row.val.n < MIN_SEEDS for row in table.rows):
-        note += f" (below {MIN_SEEDS} seeds: mean, smallest..largest)"
+        note += f" (below {MIN_SEEDS} {table.unit}s: mean, smallest..largest)"
     differences = [row.difference for row in table.rows if row.difference is not None]
     if differences:
-        note += f"; vs best: difference in {table.shown or table.monitor}, paired by seed, 95 % interval"
+        note += f"; vs best: difference in {table.shown or table.monitor}, paired by {table.unit}, 95 % interval"
+        note += " corrected for overlapping training splits" if table.unit == "fold" else ""
         note += ", not corrected for several comparisons"
     if any(difference.sign_test for difference in differences):
-        note += "; where all seeds differ by the same amount: sign test, which takes 6 seeds"
+        note += f"; where all {table.unit}s differ by the same amount: sign test, which takes 6 {table.unit}s"
     if len({row.broken for row in table.rows if row.val.n}) > 1:
         note += "; settings with failed, diverged or lost runs rank below the others"
     return note

@@ -35,6 +35,11 @@ from resweep.report.table import (
     value_text,
 )
 
+FOLDS_NOTE = (
+    "The runs of a setting are the folds of a cross-validation: every image is tested once. The training parts of two "
+    "folds overlap, so the interval against the best is wider than for independent runs, by the corrected resampled "
+    "t-test of Nadeau & Bengio 2003."
+)
 MATRIX_CLASSES = 20
 """Classes up to which the confusion matrix is a table; above it is a picture."""
 
@@ -124,10 +129,10 @@ def _ranking(table: Ranking) -> str:
     body = [_row([*_setting_cells(table, row), *_result_cells(table, row)], row.best) for row in table.rows]
     note = (
         f"Ranked by mean {table.monitor}; test metrics are shown, never used to choose. Figures are mean ± standard "
-        "deviation over the n completed seeds, with smallest..largest below; runs of a "
+        f"deviation over the n completed {table.unit}s, with smallest..largest below; runs of a "
         "setting that did not complete stand below its n. Against best: mean difference in "
-        f"{compared} and its 95 % interval, paired by seed. Settings with failed, diverged or lost runs rank below "
-        "the others."
+        f"{compared} and its 95 % interval, paired by {table.unit}. Settings with failed, diverged or lost runs rank "
+        "below the others."
     )
     repeats = repeats_text(table)
     note += "" if repeats is None else f" {repeats}."
@@ -272,6 +277,7 @@ def _all_runs(table: Ranking) -> str:
     sweep = table.sweep
     metrics = [table.monitor, *([table.shown] if table.shown else [])]
     heads = [("run", False), ("state", False), *((name, False) for name in table.names.values()), ("seed", True)]
+    heads += [("fold", True)] if table.unit == "fold" else []
     heads += [*((metric, True) for metric in metrics), ("best epoch", True), ("epochs", True), ("time", True)]
     heads += [("images/s", True), ("command", False), ("folder", False)]
     rows = []
@@ -280,6 +286,7 @@ def _all_runs(table: Ranking) -> str:
         cells = [f"<td><code>{escape(run.id)}</code></td>", state]
         cells += [_cell(value_text(run.swept.get(key)), run.swept.get(key)) for key in table.names]
         cells.append(_number(value_text(run.seed), run.seed))
+        cells += [_optional(run.swept.get("data.fold"), "{}")] if table.unit == "fold" else []
         cells += [_optional(run.metrics.get(metric), "{:.4f}") for metric in metrics]
         cells += [_optional(run.best_epoch, "{}"), _optional(run.epochs, "{}")]
         cells += [_number(duration(run.fit_seconds), run.fit_seconds), _optional(run.images_per_second, "{:,.0f}")]
@@ -322,7 +329,8 @@ def _method(table: Ranking) -> str:
         "called lower or higher than the best if the paired t interval of the per-seed differences leaves out 0, "
         "otherwise not distinguishable. Where all per-seed differences are equal, the interval has no width and says "
         "nothing; a two-sided sign test (2 · 0.5ⁿ < 5 %) then decides, which takes six shared seeds. "
-        "The intervals are not corrected for the number of settings.",
+        "The intervals are not corrected for the number of settings."
+        + (" " + FOLDS_NOTE if table.unit == "fold" else ""),
     ]
     facts = {"ranked by": f"{table.monitor} ({'larger' if table.mode == 'max' else 'smaller'} is better)"}
     facts |= _environment(sweep.runs)

@@ -103,7 +103,9 @@ def dot_plot(table: Ranking) -> Plot | None:
         axes.spines["left"].set_visible(False)
 
     svg = _render(f"dots-{metric}", (4.6, 0.65 + 0.38 * len(drawn)), draw, f"{metric} of every run, by setting")
-    caption = f"Small dots: single seeds. Diamond: mean. Line: 95 % t interval of the mean, from {MIN_SEEDS} seeds on."
+    caption = (
+        f"Small dots: single {table.unit}s. Diamond: mean. Line: 95 % t interval of the mean, from {MIN_SEEDS} on."
+    )
     if len(rows) > len(drawn):
         caption += f" The best {len(drawn)} of {len(rows)} settings are drawn."
     return Plot([svg], caption)

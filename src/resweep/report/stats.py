@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 MIN_SEEDS = 3
@@ -99,7 +99,9 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(len(values), mean, sd, mean - half, mean + half, min(values), max(values))
 
 
-def paired_difference(ours: Mapping[int, float], best: Mapping[int, float]) -> Difference:
+def paired_difference(
+    ours: Mapping[Hashable, float], best: Mapping[Hashable, float], overlap: float = 0.0
+) -> Difference:
     """Return the mean difference to the best setting over shared seeds, with a verdict in words.
 
     The 95 % t interval of the per-seed differences decides from three shared seeds on: 0 inside it is "not
@@ -112,11 +114,15 @@ def paired_difference(ours: Mapping[int, float], best: Mapping[int, float]) -> D
     Args:
         ours: the setting's value of each seed.
         best: the best setting's value of each seed.
+        overlap: images of the test split divided by images of the training split where the runs are folds of a
+            cross-validation. Their training splits overlap, so the variance of the mean is
+            sd^2 * (1 / n + overlap) and not sd^2 / n. 0 for runs that differ in the seed.
 
     Returns:
         The difference; a seed that only one of the two has is left out.
 
-    Source: paired t interval, checked against scipy.stats.ttest_rel; sign test, against scipy.stats.binomtest.
+    Source: paired t interval, checked against scipy.stats.ttest_rel; sign test, against scipy.stats.binomtest;
+    correction for folds of Nadeau & Bengio 2003 (Machine Learning 52, section 4, corrected resampled t-test).
 
     Example:
         >>> paired_difference({0: 0.5, 1: 0.6}, {0: 0.7, 1: 0.7}).verdict
@@ -126,7 +132,7 @@ def paired_difference(ours: Mapping[int, float], best: Mapping[int, float]) -> D
     summary = summarize([ours[seed] - best[seed] for seed in shared])
     rounding = ROUNDING * max((abs(values[seed]) for values in (ours, best) for seed in shared), default=0.0)
     equal = summary.n > 1 and summary.largest - summary.smallest <= rounding
-    low, high = (None, None) if equal else (summary.low, summary.high)
+    low, high = (None, None) if equal else _widened(summary, overlap)
     side = "lower" if summary.n and summary.mean < 0 else "higher"
     if summary.n < MIN_SEEDS:
         verdict = TOO_FEW_SEEDS
@@ -136,6 +142,14 @@ def paired_difference(ours: Mapping[int, float], best: Mapping[int, float]) -> D
     else:
         verdict = NOT_DISTINGUISHABLE if low <= 0 <= high else side
     return Difference(summary.n, summary.mean, low, high, verdict)
+
+
+def _widened(summary: Summary, overlap: float) -> tuple[float | None, float | None]:
+    """Return the interval of a mean over runs whose training splits overlap."""
+    if summary.n < 2 or overlap == 0:
+        return summary.low, summary.high
+    half = (summary.high - summary.mean) * math.sqrt(1 + summary.n * overlap)
+    return summary.mean - half, summary.mean + half
 
 
 def _t_quantile(degrees: int) -> float:

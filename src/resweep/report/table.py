@@ -1,9 +1,9 @@
 """Settings ranked over their seeds, and one row per run for ``results.csv``.
 
-A setting is a combination of swept values without the seed. Settings are ranked by the validation metric that the
-config monitors, never by a test metric; runs that did not complete are counted and never averaged in. Were the mean
-alone to rank, a setting that mostly diverges could win by its one lucky seed; so settings with failed, diverged or lost
-runs stand below those without. Runs of one and the same config count once.
+A setting is a combination of swept values without the seed and the fold of a cross-validation. Settings are ranked by
+the validation metric that the config monitors, never by a test metric; runs that did not complete are counted and never
+averaged in. Were the mean alone to rank, a setting that mostly diverges could win by its one lucky seed; so settings
+with failed, diverged or lost runs stand below those without. Runs of one and the same config count once.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from resweep.report.stats import (
 RUN_COLUMNS = ("best_epoch", "epochs", "fit_seconds", "images_per_second", "parameters", "peak_memory_bytes")
 BROKEN = frozenset({"failed", "diverged", "lost"})
 """States that push a setting below those without them; a run that waits or is under way does not."""
+
+REPEATS = ("seed", "data.fold")
+"""Keys that repeat a setting: the runs of a setting differ in them only."""
 
 ONLY_IN_SWEEPS = ("sweep_name", "runs_dir", "search", "executor", "hydra")
 
@@ -90,6 +93,7 @@ class Ranking:
         names: short column name by dotted key, for the values that differ.
         rows: the settings; those with failed, diverged or lost runs below the others, those without a result last.
         repeats: runs left out of the rows because another run has the same config.
+        unit: what the runs of a setting differ in: "seed", or "fold" where folds are swept.
     """
 
     sweep: Sweep
@@ -99,6 +103,7 @@ class Ranking:
     names: dict[str, str]
     rows: list[SettingRow]
     repeats: int = 0
+    unit: str = "seed"
 
     @property
     def best(self) -> SettingRow | None:
@@ -133,8 +138,11 @@ def ranking(sweep: Sweep) -> Ranking:
     summaries = [(runs, summarize(metric_values(runs, monitor))) for runs in groups.values()]
     summaries.sort(key=lambda pair: (pair[1].mean is None, _broken(pair[0]), sign * (pair[1].mean or 0.0)))
     best = summaries[0][0] if summaries and summaries[0][1].n else None
-    rows = [_row(runs, keys, val, best, shown or monitor, shown) for runs, val in summaries]
-    return Ranking(sweep, monitor, mode, shown, short_names(keys), rows, len(sweep.runs) - len(counted.runs))
+    unit = "fold" if any("data.fold" in run.swept for run in counted.runs) else "seed"
+    overlap = _overlap(counted) if unit == "fold" else 0.0
+    rows = [_row(runs, keys, val, best, shown or monitor, shown, overlap) for runs, val in summaries]
+    repeats = len(sweep.runs) - len(counted.runs)
+    return Ranking(sweep, monitor, mode, shown, short_names(keys), rows, repeats, unit)
 
 
 def settings_table(sweep: Sweep) -> list[SettingRow]:
@@ -143,8 +151,8 @@ def settings_table(sweep: Sweep) -> list[SettingRow]:
 
 
 def differing_keys(sweep: Sweep) -> list[str]:
-    """Return the swept keys, the seed left out, that have more than one value in the sweep."""
-    keys = dict.fromkeys(key for run in sweep.runs for key in run.swept if key != "seed")
+    """Return the swept keys, seed and fold left out, that have more than one value in the sweep."""
+    keys = dict.fromkeys(key for run in sweep.runs for key in run.swept if key not in REPEATS)
     return [key for key in keys if len({console.value(run.swept.get(key), exact=True) for run in sweep.runs}) > 1]
 
 
@@ -283,24 +291,37 @@ def counts_text(counts: Mapping[str, int]) -> str:
 
 
 def _row(
-    runs: list[RunRecord], keys: list[str], val: Summary, best: list[RunRecord] | None, compared: str, shown: str | None
+    runs: list[RunRecord],
+    keys: list[str],
+    val: Summary,
+    best: list[RunRecord] | None,
+    compared: str,
+    shown: str | None,
+    overlap: float,
 ) -> SettingRow:
     test = summarize(metric_values(runs, shown)) if shown is not None else Summary(0)
     times = [run.fit_seconds for run in runs if run.status == "completed" and run.fit_seconds is not None]
-    ours = _by_seed(runs, compared)
-    difference = paired_difference(ours, _by_seed(best, compared)) if best and runs is not best and ours else None
+    ours = _by_repeat(runs, compared)
+    compares = best and runs is not best and ours
+    difference = paired_difference(ours, _by_repeat(best, compared), overlap) if compares else None
     values = {key: runs[0].swept.get(key) for key in keys}
     return SettingRow(values, runs, val, test, difference, statistics.median(times) if times else None, runs is best)
 
 
-def _by_seed(runs: list[RunRecord], metric: str) -> dict[int, float]:
-    """Value per seed; of a seed that was run twice, the mean."""
-    found: dict[int, list[float]] = {}
+def _by_repeat(runs: list[RunRecord], metric: str) -> dict[tuple[int, int | None], float]:
+    """Value per seed and fold; where one was run twice, the mean."""
+    found: dict[tuple[int, int | None], list[float]] = {}
     for run in runs:
         seed = run.seed if run.seed is not None else run.swept.get("seed")
         if seed is not None:
-            found.setdefault(seed, []).extend(metric_values([run], metric))
-    return {seed: statistics.fmean(values) for seed, values in found.items() if values}
+            found.setdefault((seed, run.swept.get("data.fold")), []).extend(metric_values([run], metric))
+    return {repeat: statistics.fmean(values) for repeat, values in found.items() if values}
+
+
+def _overlap(sweep: Sweep) -> float:
+    """Test images per training image of a fold: 1 of k parts against the other k - 1."""
+    folds = sweep.base.get("data.num_folds") or len({run.swept.get("data.fold") for run in sweep.runs})
+    return 1 / (max(int(folds), 2) - 1)
 
 
 def _shown_metric(sweep: Sweep, monitor: str) -> str | None:
@@ -318,10 +339,11 @@ def _verdicts(table: Ranking) -> list[str]:
         if row not in survivors or row.difference.verdict != "higher":
             by_verdict.setdefault(row.difference.verdict, []).append(row)
     seeds = _span([row.difference.n for row in by_verdict.get(NOT_DISTINGUISHABLE, ())])
+    units = f"{table.unit}s"
     words = {
-        NOT_DISTINGUISHABLE: f"Not distinguishable from it with {seeds} seeds: ",
+        NOT_DISTINGUISHABLE: f"Not distinguishable from it with {seeds} {units}: ",
         "higher": f"Higher on {table.shown or table.monitor}, though not chosen by validation: ",
-        TOO_FEW_SEEDS: "Too few shared seeds to tell apart from it: ",
+        TOO_FEW_SEEDS: f"Too few shared {units} to tell apart from it: ",
     }
     sentences = [f"{text}{_some(table, by_verdict[key])}." for key, text in words.items() if key in by_verdict]
     if survivors:
