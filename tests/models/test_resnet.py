@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from resweep.models.resnet import BasicBlock, CifarResNet, resnet18
-
-CONF = Path(__file__).parents[2] / "conf" / "model"
+from resweep.models.resnet import CifarResNet, ResNet, resnet18
 
 
 def count(net: nn.Module) -> int:
@@ -32,10 +27,23 @@ def count(net: nn.Module) -> int:
         (44, "identity", 658_586),
         (56, "identity", 853_018),
         (110, "identity", 1_727_962),
+        (110, "none", 1_727_962),
     ],
 )
 def test_parameter_counts_of_the_small_family(depth: int, shortcut: str, parameters: int) -> None:
     assert count(CifarResNet(depth, 16, shortcut, num_classes=10, in_channels=3)) == parameters
+
+
+def test_parameter_count_with_bottleneck_blocks() -> None:
+    net = CifarResNet(164, 16, "projection", block="bottleneck", num_classes=10, in_channels=3)
+    assert count(net) == 1_704_154  # imgclsmob's ResNet-164(BN); the paper says 1.7M
+    assert [block.conv1.stride[0] for block in net.blocks if block.conv1.stride[0] > 1] == [2, 2]
+
+
+@pytest.mark.parametrize("depth", [20, 17, 0, "18"])
+def test_a_depth_without_a_published_net_is_refused(depth: object) -> None:
+    with pytest.raises(ValueError, match=f"depth={depth}: must be one of 18, 34, 50, 101, 152"):
+        ResNet(depth, num_classes=10, in_channels=3)
 
 
 @pytest.mark.parametrize(("num_classes", "parameters"), [(10, 11_173_962), (100, 11_220_132)])
@@ -68,6 +76,9 @@ def test_a_depth_outside_the_family_is_refused(depth: int, pattern: str) -> None
         ({"dropout": math.nan}, r"dropout=nan: must be in \[0, 1\)"),
         ({"shortcut": "projektion"}, "shortcut=projektion: .* did you mean projection"),
         ({"stem": "imgenet"}, "stem=imgenet: .* did you mean imagenet"),
+        ({"block": "bottle"}, "block=bottle: .* did you mean bottleneck"),
+        ({"shortcut": "none", "stochastic_depth": 0.5}, "stochastic_depth=0.5: must be 0 with shortcut=none"),
+        ({"shortcut": "none", "zero_init_residual": True}, "zero_init_residual=True: must be false with shortcut=none"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict, pattern: str) -> None:
@@ -75,10 +86,26 @@ def test_bad_arguments_are_named(arguments: dict, pattern: str) -> None:
         CifarResNet(**({"depth": 8, "num_classes": 10, "in_channels": 3} | arguments))
 
 
-@pytest.mark.parametrize(("stem", "size"), [("imagenet", 64), ("cifar", 16)])
-def test_resnet18_equals_torchvision_with_the_same_weights(stem: str, size: int) -> None:
+@pytest.mark.parametrize(
+    ("depth", "parameters"),
+    [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160), (152, 60_192_808)],
+)
+def test_parameter_counts_with_the_imagenet_stem_are_those_of_torchvision(depth: int, parameters: int) -> None:
+    with torch.device("meta"):
+        ours = ResNet(depth, "imagenet", num_classes=1000, in_channels=3)
+        theirs = getattr(torchvision.models, f"resnet{depth}")()
+    assert count(ours) == count(theirs) == parameters
+    assert [value.shape for value in ours.state_dict().values()] == [
+        value.shape for value in theirs.state_dict().values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stem", "depth", "size"), [("imagenet", 18, 64), ("cifar", 18, 16), ("imagenet", 34, 40), ("imagenet", 50, 40)]
+)
+def test_outputs_equal_torchvision_with_the_same_weights(stem: str, depth: int, size: int) -> None:
     torch.manual_seed(0)
-    theirs = torchvision.models.resnet18(num_classes=7)
+    theirs = getattr(torchvision.models, f"resnet{depth}")(num_classes=7)
     if stem == "cifar":
         theirs.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
         theirs.maxpool = nn.Identity()
@@ -88,36 +115,58 @@ def test_resnet18_equals_torchvision_with_the_same_weights(stem: str, size: int)
             nn.init.normal_(module.bias)
             nn.init.normal_(module.running_mean)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-    ours = resnet18(stem, num_classes=7, in_channels=3)
+    with torch.device("meta"):
+        ours = ResNet(depth, stem, num_classes=7, in_channels=3)
     source, names = theirs.state_dict(), list(ours.state_dict())
-    ours.load_state_dict(dict(zip(names, source.values(), strict=True)))
+    ours.load_state_dict(dict(zip(names, source.values(), strict=True)), assign=True)
     images = torch.randn(2, 3, size, size)
-    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
 
 
-@pytest.mark.parametrize("size", [8, 7])
-def test_option_a_copies_every_second_pixel_and_appends_zeros(size: int) -> None:
-    block = BasicBlock(3, 8, stride=2, shortcut="identity")
-    nn.init.zeros_(block.conv1.weight)
-    nn.init.zeros_(block.conv2.weight)
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    half = math.ceil(size / 2)
-    expected = torch.zeros(2, 8, half, half)
-    for row in range(half):
-        for column in range(half):
-            expected[:, :3, row, column] = images[:, :, 2 * row, 2 * column].clamp(min=0)
-    assert torch.equal(block(images), expected)
-    assert not list(block.shortcut.parameters())
+def test_the_short_name_is_the_same_net() -> None:
+    torch.manual_seed(0)
+    short = resnet18(num_classes=10, in_channels=3)
+    torch.manual_seed(0)
+    whole = ResNet(18, num_classes=10, in_channels=3).state_dict()
+    assert list(short.state_dict()) == list(whole)
+    assert all(torch.equal(value, whole[name]) for name, value in short.state_dict().items())
 
 
-@pytest.mark.parametrize("shortcut", ["identity", "projection"])
-def test_a_block_that_keeps_the_shape_has_a_plain_shortcut(shortcut: str) -> None:
-    block = BasicBlock(4, 4, stride=1, shortcut=shortcut)
-    nn.init.zeros_(block.conv2.weight)
-    images = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
-    before = images.clone()
-    assert torch.equal(block(images), before.clamp(min=0))
-    assert torch.equal(images, before), "the input must not be changed in place"
+@pytest.mark.parametrize("depth", [20, 32, 44, 56, 110])
+def test_a_plain_net_has_the_parameters_of_option_a(depth: int) -> None:
+    with torch.device("meta"):
+        plain, residual = (
+            CifarResNet(depth, shortcut=shortcut, num_classes=10, in_channels=3) for shortcut in ("none", "identity")
+        )
+    assert [(name, value.shape) for name, value in plain.state_dict().items()] == [
+        (name, value.shape) for name, value in residual.state_dict().items()
+    ]
+
+
+def test_a_plain_net_is_a_chain() -> None:
+    torch.manual_seed(0)
+    net = CifarResNet(14, 4, "none", num_classes=10, in_channels=3).eval()
+    layers = [layer for layer in net.modules() if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d))]
+    assert len(layers) == 2 * 13
+    images = torch.randn(2, 3, 8, 8)
+    out = images
+    for convolution, norm in zip(layers[::2], layers[1::2], strict=True):
+        out = norm(convolution(out)).clamp(min=0)
+    torch.testing.assert_close(net(images), net.classifier(out.mean((2, 3))))
+
+
+@pytest.mark.parametrize(("block", "depth"), [("basic", 14), ("bottleneck", 20)])
+def test_zero_init_lets_every_block_start_as_its_shortcut(block: str, depth: int) -> None:
+    torch.manual_seed(0)
+    settings = {"block": block, "num_classes": 10, "in_channels": 3}
+    net = CifarResNet(depth, zero_init_residual=True, **settings)
+    images = torch.randn(2, 3, 8, 8)
+    out = net.stem(images)
+    for part in net.blocks:
+        out = part.shortcut(out).clamp(min=0)
+    torch.testing.assert_close(net.features(images), out.mean((2, 3)))
+    assert all(bool((part.last_norm.weight == 1).all()) for part in CifarResNet(depth, **settings).blocks)
 
 
 @pytest.mark.parametrize(("size", "pixels"), [(8, 2), (32, 8), (7, 2)])
@@ -174,12 +223,3 @@ def test_convolutions_are_drawn_with_variance_two_over_fan_out() -> None:
         assert convolution.weight.std().item() == pytest.approx(expected, rel=spread)
         assert abs(convolution.weight.mean().item()) < 4 * expected / math.sqrt(convolution.weight.numel())
         assert convolution.bias is None
-
-
-@pytest.mark.parametrize("file", sorted(CONF.glob("resnet*.yaml")), ids=lambda file: file.stem)
-def test_every_config_builds_without_dropout(file: Path) -> None:
-    expected = {"resnet8": 75_290, "resnet20": 269_722, "resnet18": 11_173_962}
-    net = instantiate(OmegaConf.load(file), num_classes=10, in_channels=3)
-    assert count(net) == expected[file.stem]
-    assert net.dropout.p == 0.0
-    assert file.read_text().startswith("# ")
