@@ -1,7 +1,9 @@
-"""Metrics of a classifier: cheap running means for every epoch, the full set once for the test.
+"""Metrics of an epoch: sums that cost next to nothing, and for labels what one validation shows.
 
 Metric objects that are updated per batch cost more than the training step of a small net. Epoch means are therefore
-plain sums, and the full set is computed by torchmetrics on logits gathered into large chunks.
+plain sums. The full set, computed once for the test, is in :mod:`resweep.scores`.
+
+Shapes: B batch, K classes or labels.
 """
 
 from __future__ import annotations
@@ -10,29 +12,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassCalibrationError,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-)
 
-CHUNK = 8192  # images gathered before the metric objects are updated
-CALIBRATION_BINS = 15
-CERTAIN = 1 - 2.0**-24  # largest float32 below 1
+from resweep.scores import joined, label_table, macro
+from resweep.tasks import Multiclass, Multilabel, Task
 
 
 class RunningMean:
     """Mean loss and accuracy over the images of an epoch.
 
     Sums stay on the device of the batches until they are read, so that a step never waits for the accelerator.
+
+    Args:
+        task: says what a right prediction is: of the class, or the share of an image's labels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task | None = None) -> None:
+        self.hits = (task or Multiclass(2)).hits
         self.reset()
 
     def reset(self) -> None:
@@ -56,9 +51,9 @@ class RunningMean:
         Args:
             loss: mean over the batch, scalar.
             logits: (B, K).
-            targets: int64 (B,).
+            targets: as the task has them.
         """
-        correct = (logits.argmax(1) == targets).sum()
+        correct = self.hits(logits, targets).sum()
         weighted = loss.float() * len(targets)
         self.loss = weighted if self.loss is None else self.loss + weighted
         self.correct = correct if self.correct is None else self.correct + correct
@@ -74,71 +69,62 @@ class RunningMean:
             raise RuntimeError("the mean of no batches was asked for")
         return self.loss.item() / self.count, self.correct.item() / self.count
 
+    def values(self) -> dict[str, float]:
+        """Return the same by name."""
+        return dict(zip(("loss", "accuracy"), self.compute(), strict=True))
 
-class ClassifierMetrics:
-    """The full set for one pass over a split, by torchmetrics.
 
-    loss (cross-entropy), accuracy, precision, recall and f1 (macro: the mean over classes that occur among targets or
-    predictions), ece (expected calibration error, 15 equal bins, L1 norm; Guo et al. 2017, arXiv 1706.04599), top5
-    where there are more than five classes, and the confusion matrix.
+class MultilabelEpoch:
+    """Metrics of one validation for labels: loss, accuracy, map and f1 (both macro), from the logits of all images.
+
+    A task whose thresholds are to be chosen on the validation split gets them here, before anything is judged.
 
     Args:
-        num_classes: K, at least 2.
+        task: has the thresholds.
     """
 
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        k = num_classes
-        metrics = {
-            "accuracy": MulticlassAccuracy(k, average="micro", validate_args=False),
-            "precision": MulticlassPrecision(k, average="macro", validate_args=False),
-            "recall": MulticlassRecall(k, average="macro", validate_args=False),
-            "f1": MulticlassF1Score(k, average="macro", validate_args=False),
-            "ece": MulticlassCalibrationError(k, n_bins=CALIBRATION_BINS, norm="l1", validate_args=False),
-            "confusion": MulticlassConfusionMatrix(k, validate_args=False),
-        }
-        if k > 5:
-            metrics["top5"] = MulticlassAccuracy(k, top_k=5, average="micro", validate_args=False)
-        self.metrics = MetricCollection(metrics)
+    def __init__(self, task: Multilabel) -> None:
+        self.task = task
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.metrics.reset()
-        self.pending: list[tuple[Tensor, Tensor]] = []
-        self.loss = 0.0
-        self.count = 0
+        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.found: dict[str, float] | None = None
 
-    def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch.
+    def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch; the loss is computed anew from all logits.
 
         Args:
-            logits: (B, K), any float type.
-            targets: int64 (B,).
+            loss: not used.
+            logits: (B, K).
+            targets: (B, K).
         """
-        self.pending.append((logits.detach().float(), targets))
-        if sum(len(part) for _, part in self.pending) >= CHUNK:
-            self._flush()
+        self.batches.append((logits.detach().float(), targets > 0.5))
+        self.found = None
 
-    def _flush(self) -> None:
-        logits = torch.cat([part for part, _ in self.pending]).cpu()
-        targets = torch.cat([part for _, part in self.pending]).cpu()
-        self.pending = []
-        self.loss += F.cross_entropy(logits, targets, reduction="sum").item()
-        self.count += len(targets)
-        # torchmetrics gives a probability of exactly 1 a bin of its own instead of a place in the last one.
-        self.metrics.update(logits.softmax(1).clamp(max=CERTAIN), targets)
+    def compute(self) -> tuple[float, float]:
+        """Return (mean loss, share of decisions that are right)."""
+        values = self.values()
+        return values["loss"], values["accuracy"]
 
-    def compute(self) -> tuple[dict[str, float], Tensor]:
-        """Return (name to value, confusion matrix int64 (K, K) with rows = true class).
+    def values(self) -> dict[str, float]:
+        """Return ``loss``, ``accuracy``, ``map`` and ``f1``; computed once.
 
         Raises:
             RuntimeError: nothing was added.
         """
-        if self.pending:
-            self._flush()
-        if self.count == 0:
-            raise RuntimeError("metrics of no images were asked for")
-        values = self.metrics.compute()
-        confusion = values.pop("confusion")
-        return {"loss": self.loss / self.count, **{name: value.item() for name, value in values.items()}}, confusion
+        if self.found is None:
+            logits, targets = joined(self.batches)
+            if self.task.chooses:
+                self.task.choose(logits, targets)
+            table = label_table(self.task, logits, targets)
+            loss, accuracy = self.task.loss(logits, targets), self.task.hits(logits, targets).double().mean()
+            scores = {"map": macro(table["average_precision"]), "f1": macro(table["f1"])}
+            self.found = {"loss": loss.item(), "accuracy": accuracy.item(), **scores}
+        return self.found
+
+
+def epoch_metrics(task: Task) -> RunningMean | MultilabelEpoch:
+    """Return what measures a validation."""
+    return MultilabelEpoch(task) if isinstance(task, Multilabel) else RunningMean(task)
