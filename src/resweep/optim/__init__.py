@@ -1,1 +1,1 @@
-"""Parameter groups and learning-rate schedules."""
+"""Parameter groups, optimizers, regularizers, averages of weights and learning-rate schedules."""
