@@ -61,7 +61,7 @@ def bare_loop(folder: Path) -> tuple[float, dict]:
     pl.seed_everything(derive_seed(config["seed"], "init") % 2**32, verbose=False)
     net = build_net(config, data)
     optimizer = torch.optim.SGD(net.parameters(), lr=config["optimizer"]["lr"], momentum=0.9)
-    train = data.normalize(data.train.images), data.train.labels
+    train = data.train.images, data.train.labels
     val = data.normalize(data.val.images), data.val.labels
     size, epochs, seed = 64, config["trainer"]["max_epochs"], config["seed"]
     steps = -(-len(train[0]) // size)
@@ -75,7 +75,7 @@ def bare_loop(folder: Path) -> tuple[float, dict]:
             len(train[0]), generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
         )
         for step, chosen in enumerate(order.split(size)):
-            images = data.augmented(train[0][chosen], epoch, step)
+            images = data.augmented(train[0][chosen], epoch, step, chosen)
             loss = F.cross_entropy(net(images), train[1][chosen])
             optimizer.zero_grad()
             loss.backward()

@@ -22,6 +22,7 @@ resweep: honest, resumable sweeps for image classifiers
   resweep status [SWEEP_DIR]            what is done, running, failed and why, waiting
   resweep evaluate RUN_DIR              measure a run's best checkpoint again
   resweep list [GROUP[/CHOICE]]         the choices of each config group
+  resweep show augment [OVERRIDES...]   a picture of training images before and after augmentation
   resweep demo                          36 small runs on built-in digits, then compare
 
 OVERRIDES are Hydra's: GROUP=CHOICE, KEY=VALUE, KEY=A,B,C with -m. Behind `resweep train` Hydra's own flags work too:
@@ -200,6 +201,36 @@ def list_choices(words: list[str], output: console.Output) -> int:
     return 0
 
 
+def show(words: list[str], output: console.Output) -> int:
+    """Draw training images before and after the augmentation of a run."""
+    parser = _parser("show")
+    parser.add_argument("what", choices=["augment"], help="what to draw")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDES", help="of the run: data=cifar10 augment=mixup")
+    parser.add_argument("-o", "--output", type=Path, default=Path("augment.png"), metavar="FILE.png")
+    parser.add_argument("--images", type=_at_least_one, default=8, metavar="N", help="columns (8)")
+    parser.add_argument("--epochs", type=_at_least_one, default=5, metavar="N", help="rows below the first one (5)")
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="a config folder of your own")
+    parsed = parser.parse_intermixed_args(words)
+    from resweep.show import show_augment
+
+    folders = tuple(parsed.config_dir)
+    token = console.OUTPUT.set(output)
+    try:
+        text = show_augment(
+            parsed.overrides, parsed.output, images=parsed.images, epochs=parsed.epochs, config_dirs=folders
+        )
+    finally:
+        console.OUTPUT.reset(token)
+    output.result(text)
+    return 0
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, got {text!r}")
+    return int(text)
+
+
 def _parser(command: str) -> argparse.ArgumentParser:
     function = COMMANDS[command]
     return argparse.ArgumentParser(prog=f"resweep {command}", description=function.__doc__)
@@ -220,6 +251,7 @@ COMMANDS: dict[str, Callable[[list[str], console.Output], int]] = {
     "status": status,
     "evaluate": evaluate,
     "list": list_choices,
+    "show": show,
     "demo": demo,
 }
 

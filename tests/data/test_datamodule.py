@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from resweep.data.augment import Augment
+from resweep.data.augment.per_image import PerImage
 from resweep.data.datamodule import ImageDataModule
 from resweep.data.loader import BatchLoader
 from resweep.data.samples import InMemory, OnDisk, Source
@@ -44,12 +45,6 @@ def make_data(source: Source | None = None, augment: Augment | None = None, **ch
         "num_workers": 0,
     }
     return ImageDataModule(source or make_source(), augment or Augment(1, 0.5), **{**settings, **changes})
-
-
-def positions(split: InMemory, of: InMemory) -> set[int]:
-    """The positions of a split's images in the whole, found by their pixels."""
-    known = {image.numpy().tobytes(): position for position, image in enumerate(of.images)}
-    return {known[image.numpy().tobytes()] for image in split.images}
 
 
 class Recorder(pl.LightningModule):
@@ -119,25 +114,6 @@ def assert_same_steps(steps: list[Step], expected: list[Step]) -> None:
     assert all(torch.equal(one[3], other[3]) for one, other in zip(steps, expected, strict=True))
 
 
-def test_three_splits_are_disjoint_complete_and_balanced() -> None:
-    source = make_source(120)
-    data = make_data(source)
-    parts = [positions(split, source.train) for split in (data.train, data.val, data.test)]
-    assert [len(part) for part in parts] == [72, 18, 30]  # test 0.25 of 120, val 0.2 of the remaining 90
-    assert set.union(*parts) == set(range(120))
-    for split in (data.train, data.val, data.test):
-        counts = torch.bincount(split.labels, minlength=4)
-        assert counts.max() - counts.min() <= 1
-
-
-def test_official_splits_are_used_as_they_are() -> None:
-    source = make_source(40, val=12, test=20)
-    data = make_data(source, val_size=None, test_size=None)
-    assert data.train is source.train and data.val is source.val and data.test is source.test
-    half = make_data(make_source(40, test=20), val_size=8, test_size=None)
-    assert [len(half.train), len(half.val), len(half.test)] == [32, 8, 20]
-
-
 def test_facts_of_the_data() -> None:
     data = make_data()
     assert (data.num_classes, data.in_channels, data.image_shape) == (4, 3, (3, 4, 5))
@@ -153,19 +129,9 @@ def test_splits_depend_on_the_split_seed_and_not_on_the_run_seed() -> None:
     assert make_data(split_seed=1).digest != digests[0]
 
 
-def test_subset_is_taken_after_val_from_the_training_images() -> None:
-    source = make_source(120)
-    whole, part = make_data(source), make_data(source, subset=20)
-    assert torch.equal(part.val.images, whole.val.images) and torch.equal(part.test.images, whole.test.images)
-    assert torch.bincount(part.train.labels).tolist() == [5, 5, 5, 5]
-    assert positions(part.train, source.train) < positions(whole.train, source.train)
-    assert len(make_data(source, subset=72).train) == 72
-    assert len(make_data(source, subset=0.5).train) == 36
-
-
-def problem_of(source: Source | None = None, **changes: object) -> Problem:
+def problem_of(**changes: object) -> Problem:
     with pytest.raises(RequestError) as caught:
-        make_data(source, **changes)
+        make_data(**changes)
     assert len(caught.value.problems) == 1
     return caught.value.problems[0]
 
@@ -174,15 +140,13 @@ def problem_of(source: Source | None = None, **changes: object) -> Problem:
     ("changes", "key", "text"),
     [
         ({"val_size": 0}, "data.val_size", "takes 0 of 90 images, but 4 classes need at least 4 on both sides"),
-        ({"val_size": 1.0}, "data.val_size", "not a share; use a count from 4 to 86, or a share between 0 and 1"),
-        ({"val_size": None}, "data.val_size", "has no split of its own"),
-        ({"test_size": 119}, "data.test_size", "use a count from 4 to 116"),
-        ({"test_size": None}, "data.test_size", "has no split of its own"),
-        ({"subset": 73}, "data.subset", "use a count from 4 to 68"),
-        ({"subset": 0.0}, "data.subset", "not a share"),
+        ({"fold": 0}, "data.fold", "needs data.num_folds"),
         ({"batch_size": 0}, "data.batch_size", "at least 1"),
         ({"split_seed": -1}, "data.split_seed", "from 0 to 4294967295"),
         ({"num_workers": -1}, "data.num_workers", "at least 0"),
+        ({"image_size": 0}, "data.image_size", "use null or a side in pixels"),
+        ({"channels": 2}, "data.channels", "use 1 (grey), 3 (colour) or null"),
+        ({"balance": "wieghts"}, "data.balance", "must be one of sampling, weights, or null"),
         ({"batch_size": 73, "drop_last": True}, "data.batch_size", "larger than the training split of 72 images"),
     ],
 )
@@ -201,16 +165,6 @@ def test_several_wrong_numbers_are_reported_together() -> None:
         "data.split_seed",
         "data.num_workers",
     ]
-
-
-def test_a_class_missing_from_a_split_is_named() -> None:
-    labels = torch.tensor([0] * 100 + [1] * 100 + [2] * 2)
-    source = Source(
-        InMemory(torch.zeros(202, 1, 2, 2, dtype=torch.uint8), labels), None, None, ("a", "b", "rare"), True
-    )
-    problem = problem_of(source, test_size=0.1)
-    assert problem.key == "data.test_size"
-    assert problem.message == "leaves no image of these classes in the test split: rare; use another size"
 
 
 def test_normalize_is_the_formula() -> None:
@@ -232,6 +186,16 @@ def test_evaluation_batches_are_large_but_bounded() -> None:
     large = Source(InMemory(pictures, torch.arange(16) % 2), None, None, ("a", "b"), mirror=True)
     loader = make_data(large, batch_size=2, val_size=4, test_size=4).test_dataloader()
     assert loader.batch_size * pictures[0].numel() * 4 <= 64 * 2**20 < (loader.batch_size + 1) * pictures[0].numel() * 4
+
+
+def test_batches_of_an_epoch_are_counted_without_an_image() -> None:
+    for changes, count in (({}, 5), ({"drop_last": True}, 4), ({"batch_size": 72}, 1), ({"balance": "sampling"}, 5)):
+        data = make_data(**changes)
+        assert data.train_batches == len(data.train_dataloader()) == count
+    labels = torch.arange(40) % 2
+    files = OnDisk([Path(f"/nowhere/{number}.png") for number in range(40)], labels, 8, 3)
+    absent = make_data(Source(files, None, None, ("a", "b"), mirror=True), batch_size=10)
+    assert absent.train_batches == 3 and absent.image_shape == (3, 8, 8)
 
 
 def test_several_processes_are_refused() -> None:
@@ -257,7 +221,7 @@ def test_augmentation_depends_on_seed_epoch_and_batch() -> None:
     results = []
     for seed, epoch, index in places:
         data = make_data(seed=seed)
-        results.append(data.augmented(data.normalize(data.train.images), epoch, index))
+        results.append(data.augmented(data.train.images, epoch, index, torch.arange(len(data.train))))
     assert torch.equal(results[0], results[4])
     assert all(not torch.equal(results[one], results[other]) for one in range(4) for other in range(one))
 
@@ -267,10 +231,10 @@ def test_training_shows_the_augmented_batches_of_the_loader(tmp_path: Path) -> N
     steps = iter(fit(tmp_path, data, epochs=2).steps)
     for epoch in range(2):
         loader = BatchLoader(data.train, 16, shuffle=True, seed=0, epoch=lambda epoch=epoch: epoch)
-        for images, labels, index in loader:
+        for images, labels, positions, index in loader:
             step = next(steps)
             assert step[:3] == (epoch, index, tuple(labels.tolist()))
-            assert torch.equal(step[3], data.augmented(data.normalize(images), epoch, index))
+            assert torch.equal(step[3], data.augmented(images, epoch, index, positions))
 
 
 def test_without_augmentation_each_epoch_shows_every_image_once(tmp_path: Path) -> None:
@@ -316,15 +280,31 @@ def test_the_seed_decides_the_batches_and_global_seeds_do_not(tmp_path: Path) ->
     assert [step[2] for step in runs[2]] != [step[2] for step in runs[0]]
 
 
+def on_disk(folder: Path, held: Source) -> Source:
+    """Write the training images of a source into files."""
+    paths = [folder / f"{number:03}.png" for number in range(len(held.train))]
+    for path, image in zip(paths, held.train.images, strict=True):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    return Source(OnDisk(paths, held.train.labels, None, 3, folder), None, None, held.classes, mirror=True)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_images_on_disk_train_like_images_in_memory(tmp_path: Path, workers: int) -> None:
     held = make_source(120)
-    paths = [tmp_path / f"{number:03}.png" for number in range(120)]
-    for path, image in zip(paths, held.train.images, strict=True):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
-    lazy = Source(OnDisk(paths, held.train.labels, None, 3, tmp_path), None, None, held.classes, mirror=True)
-    expected = fit(tmp_path, make_data(held), epochs=2).steps
-    assert_same_steps(fit(tmp_path, make_data(lazy, num_workers=workers), epochs=2).steps, expected)
+    expected = fit(tmp_path, make_data(held, Augment()), epochs=2).steps
+    files = make_data(on_disk(tmp_path, held), Augment(), num_workers=workers)
+    assert_same_steps(fit(tmp_path, files, epochs=2).steps, expected)
+
+
+def test_files_are_augmented_one_by_one_where_they_are_decoded(tmp_path: Path) -> None:
+    source = on_disk(tmp_path, make_source(120))
+    data = make_data(source, Augment(padding=1, flip=1.0), batch_size=72)
+    (step,) = fit(tmp_path, data, epochs=1).steps
+    transform = PerImage(data.augment, None, 3, (255 * data.mean).tolist())
+    positions = BatchLoader(data.train, 72, shuffle=True, seed=0, epoch=lambda: 0).order()
+    pictures = (Image.open(data.train.paths[position]) for position in positions.tolist())
+    expected = data.normalize(transform.batch(pictures, positions, epoch=0, seed=0))
+    assert torch.equal(step[3], expected)
 
 
 @pytest.mark.parametrize(

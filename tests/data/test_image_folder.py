@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from resweep.data.image_folder import image_folder
+from resweep.data import files
+from resweep.data.decode import read_image
+from resweep.data.image_folder import image_folder, imagenet
 from resweep.data.samples import InMemory, OnDisk
 from resweep.errors import Problem, RequestError
 
@@ -95,14 +99,6 @@ def test_extensions_in_capitals_count_and_other_files_do_not(tmp_path: Path) -> 
     assert source.classes == ("a", "b") and len(source.train) == 4
 
 
-@pytest.mark.parametrize("memory_limit_mb", [0, 1024])
-def test_progress_reaches_the_total(tmp_path: Path, memory_limit_mb: int) -> None:
-    write_images(tmp_path, {"a": 100, "b": 50})
-    told: list[tuple[int, int]] = []
-    image_folder(tmp_path, memory_limit_mb=memory_limit_mb, progress=lambda *numbers: told.append(numbers))
-    assert told == [(64, 150), (128, 150), (150, 150)]
-
-
 def test_missing_folder_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "flowers").mkdir()
     problem = only_problem(tmp_path / "flowrs")
@@ -173,3 +169,120 @@ def test_different_sizes_need_an_image_size(tmp_path: Path, memory_limit_mb: int
 def test_sizes_and_channels_are_checked_together(tmp_path: Path) -> None:
     problems = problems_of(lambda: image_folder(tmp_path, image_size=0, channels=2))
     assert [problem.key for problem in problems] == ["data.image_size", "data.channels"]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The files that are decoded from now on, with a cache that is empty."""
+    names: list[str] = []
+
+    def counted(path: str, *rest: object) -> np.ndarray:
+        names.append(os.path.basename(path))
+        return read_image(path, *rest)
+
+    monkeypatch.setenv("RESWEEP_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(files, "read_image", counted)
+    return names
+
+
+def test_images_are_decoded_once(tmp_path: Path, decoded: list[str]) -> None:
+    write_images(tmp_path / "train", {"a": 3, "b": 3})
+    write_images(tmp_path / "test", {"a": 1, "b": 1}, start=1)
+    first = image_folder(tmp_path)
+    assert len(decoded) == 8
+    again = image_folder(f"{tmp_path}/")
+    assert len(decoded) == 8
+    for one, other in ((first.train, again.train), (first.test, again.test)):
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+        assert one.digest() == other.digest() == InMemory(one.images.clone(), one.labels).digest()
+
+
+def test_settings_side_by_side_have_entries_of_their_own(tmp_path: Path, decoded: list[str]) -> None:
+    write_images(tmp_path, {"a": 2, "b": 2})
+    settings = [{}, {"image_size": 4}, {"image_size": 4, "crop_pct": 0.8}, {"image_size": 4, "channels": 1}]
+    shapes = [image_folder(tmp_path, **each).train.shape for each in settings]
+    assert shapes == [(3, 4, 6), (3, 4, 4), (3, 4, 4), (1, 4, 4)] and len(decoded) == 16
+    pixels = [image_folder(tmp_path, **each).train.images for each in settings]
+    assert len(decoded) == 16 and not torch.equal(pixels[1], pixels[2])
+
+
+def replace(path: Path, later: int, size: tuple[int, int] = (6, 4)) -> None:
+    """Write another picture with the same number of bytes where that is possible."""
+    Image.new("RGB", size, (later, 0, 0)).save(path)
+
+
+@pytest.mark.parametrize("change", ["content", "time", "added", "removed", "renamed", "moved", "swapped"])
+def test_a_change_of_the_folder_is_noticed(tmp_path: Path, decoded: list[str], change: str) -> None:
+    write_images(tmp_path, {"a": 3, "b": 3})
+    before = image_folder(tmp_path).train
+    file = tmp_path / "a" / "001.png"
+    facts = file.stat()
+    if change == "content":
+        replace(file, 3)
+    elif change == "time":  # the same size: another picture of as many bytes, for instance
+        os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+    elif change == "added":
+        shutil.copy2(file, tmp_path / "a" / "005.png")
+    elif change == "removed":
+        file.unlink()
+    elif change == "renamed":
+        file.rename(tmp_path / "a" / "009.png")
+    elif change == "moved":
+        file.rename(tmp_path / "b" / "009.png")
+    else:
+        (tmp_path / "b" / "000.png").rename(tmp_path / "spare")
+        file.rename(tmp_path / "b" / "000.png")
+        (tmp_path / "spare").rename(file)
+    count = len(decoded)
+    after = image_folder(tmp_path).train
+    assert len(decoded) == count + len(after)
+    paths = sorted(tmp_path.glob("?/*.png"))
+    for position, path in enumerate(paths):
+        np.testing.assert_array_equal(after.images[position].numpy(), read_image(path, None, 3))
+    assert after.labels.tolist() == [{"a": 0, "b": 1}[path.parent.name] for path in paths]
+    assert len(before.images) == 6  # who holds the old ones keeps them
+
+
+def test_a_broken_file_leaves_no_entry(tmp_path: Path, decoded: list[str]) -> None:
+    write_images(tmp_path, {"a": 2, "b": 2})
+    good = (tmp_path / "a" / "000.png").read_bytes()
+    (tmp_path / "a" / "000.png").write_bytes(b"broken")
+    assert only_problem(tmp_path).message.startswith("1 of 4 images")
+    (tmp_path / "a" / "000.png").write_bytes(good)
+    assert len(image_folder(tmp_path).train) == 4
+
+
+def test_headers_of_files_on_disk_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESWEEP_CACHE", str(tmp_path / ".cache"))
+    write_images(tmp_path, {"a": 2, "b": 2})
+    assert len(image_folder(tmp_path, 4, memory_limit_mb=0).train) == 4
+
+    def opened(path: str) -> tuple[int, int]:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(files, "read_size", opened)
+    assert len(image_folder(tmp_path, 4, memory_limit_mb=0).train) == 4
+    replace(tmp_path / "a" / "000.png", 3, (9, 9))
+    with pytest.raises(AssertionError, match=r"a/000\.png"):
+        image_folder(tmp_path, 4, memory_limit_mb=0)
+
+
+def test_imagenet_tests_on_its_validation_folder(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"n01440764": 3, "n01443537": 3})
+    write_images(tmp_path / "val", {"n01440764": 1, "n01443537": 2}, start=1)
+    (tmp_path / "test").mkdir()  # the official test images have no labels
+    source = imagenet(tmp_path, 4)
+    assert source.val is None and len(source.train) == 6
+    assert source.test.labels.tolist() == [0, 1, 1] and source.classes == ("n01440764", "n01443537")
+    expected = read_image(tmp_path / "val" / "n01443537" / "000.png", 4, 3, crop_pct=0.875)
+    np.testing.assert_array_equal(source.test.images[1].numpy(), expected)
+    shutil.rmtree(tmp_path / "val")
+    message = problems_of(lambda: imagenet(tmp_path))[0].message
+    assert "has no classes in val/" in message
+
+
+def test_a_cropped_share_needs_a_size(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 2, "b": 2})
+    for settings in ({"crop_pct": 0.5}, {"crop_pct": 0.0, "image_size": 4}, {"crop_pct": 1.5, "image_size": 4}):
+        problems = problems_of(lambda settings=settings: image_folder(tmp_path, **settings))
+        assert [problem.key for problem in problems] == ["data.crop_pct"]

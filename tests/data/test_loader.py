@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from resweep.data.augment import Augment
+from resweep.data.augment.per_image import PerImage
 from resweep.data.loader import BatchLoader
 from resweep.data.samples import InMemory, OnDisk, UnreadableImage
 
@@ -26,17 +29,17 @@ def on_disk(tmp_path: Path) -> OnDisk:
 
 
 def orders(loader: BatchLoader) -> list[int]:
-    return torch.cat([labels for _, labels, _ in loader]).tolist()
+    return torch.cat([labels for _, labels, _, _ in loader]).tolist()
 
 
 def test_without_shuffling_batches_follow_the_samples() -> None:
     loader = BatchLoader(numbered_samples(), 5, shuffle=False, seed=0)
     batches = list(loader)
     assert len(loader) == len(batches) == 5
-    assert [len(labels) for _, labels, _ in batches] == [5, 5, 5, 5, 3]
-    assert [index for _, _, index in batches] == [0, 1, 2, 3, 4]
+    assert [len(labels) for _, labels, _, _ in batches] == [5, 5, 5, 5, 3]
+    assert [index for _, _, _, index in batches] == [0, 1, 2, 3, 4]
     assert orders(loader) == list(range(23))
-    for images, labels, _ in batches:
+    for images, labels, _, _ in batches:
         assert images.dtype == torch.uint8 and labels.dtype == torch.int64
         assert torch.equal(images.long(), labels.view(-1, 1, 1, 1).expand(-1, 3, 2, 2))
 
@@ -77,7 +80,7 @@ def test_files_give_the_same_batches_as_memory(on_disk: OnDisk, workers: int) ->
     held = BatchLoader(numbered_samples(), 5, shuffle=True, seed=0, epoch=lambda: 1, drop_last=True)
     lazy = BatchLoader(on_disk, 5, shuffle=True, seed=0, epoch=lambda: 1, drop_last=True, num_workers=workers)
     for one, other in zip(held, lazy, strict=True):
-        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) and one[2] == other[2]
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) and one[3] == other[3]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -95,7 +98,7 @@ def test_the_epoch_is_asked_when_the_first_batch_is_wanted() -> None:
     early = iter(loader)
     epoch = 3
     expected = orders(BatchLoader(numbered_samples(), 5, shuffle=True, seed=0, epoch=lambda: 3))
-    assert torch.cat([labels for _, labels, _ in early]).tolist() == expected
+    assert torch.cat([labels for _, labels, _, _ in early]).tolist() == expected
 
 
 def test_wrong_arguments_are_refused() -> None:
@@ -103,3 +106,59 @@ def test_wrong_arguments_are_refused() -> None:
         BatchLoader(numbered_samples(), 0, shuffle=False, seed=0)
     with pytest.raises(ValueError, match="epoch=None"):
         BatchLoader(numbered_samples(), 1, shuffle=True, seed=0)
+    with pytest.raises(ValueError, match=r"^transform: "):
+        BatchLoader(numbered_samples(), 1, shuffle=True, seed=0, epoch=lambda: 0, transform=augmentation())
+
+
+def test_positions_belong_to_the_images(on_disk: OnDisk) -> None:
+    for samples in (numbered_samples(), on_disk):
+        for images, labels, positions, _ in BatchLoader(samples, 5, shuffle=True, seed=0, epoch=lambda: 1):
+            assert positions.dtype == torch.int64 and positions.tolist() == labels.tolist()
+            assert images[:, 0, 0, 0].tolist() == positions.tolist()
+
+
+def augmentation() -> PerImage:
+    augment = Augment(flip=0.5, flip_mode="alternating", brightness=0.5, resized_crop=(0.3, 1.0))
+    return PerImage(augment, 2, 3, (100, 100, 100))
+
+
+def augmented(on_disk: OnDisk, workers: int = 0, epoch: int = 0, first: int = 0) -> list[torch.Tensor]:
+    loader = BatchLoader(
+        on_disk,
+        5,
+        shuffle=True,
+        seed=3,
+        epoch=lambda: epoch,
+        first=lambda: first,
+        num_workers=workers,
+        transform=augmentation(),
+    )
+    return [images for images, _, _, _ in loader]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> OnDisk:
+    """Files of different sizes."""
+    random = np.random.default_rng(0)
+    paths = [tmp_path / f"picture-{number}.png" for number in range(14)]
+    for number, path in enumerate(paths):
+        Image.fromarray(random.integers(0, 256, (5 + number, 9, 3), dtype=np.uint8)).save(path)
+    return OnDisk(paths, torch.arange(14), 2, 3, tmp_path)
+
+
+def test_augmentation_in_workers_does_not_depend_on_their_number(pictures: OnDisk) -> None:
+    before = torch.get_rng_state()
+    here, there = augmented(pictures), augmented(pictures, workers=2)
+    assert len(here) == len(there) == 3 and all(map(torch.equal, here, there))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_continued_epoch_has_the_augmentation_of_a_whole_one(pictures: OnDisk) -> None:
+    whole, rest = augmented(pictures, epoch=2), augmented(pictures, epoch=2, first=1)
+    assert all(map(torch.equal, whole[1:], rest)) and len(rest) == 2
+    assert not torch.equal(whole[0], augmented(pictures, epoch=3)[0])
+
+
+def test_more_workers_than_processors_are_no_warning(on_disk: OnDisk) -> None:
+    loader = BatchLoader(on_disk, 12, shuffle=False, seed=0, num_workers=(os.cpu_count() or 1) + 1)
+    assert orders(loader) == list(range(23))

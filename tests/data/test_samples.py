@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import v2
 
-from resweep.data.samples import InMemory, OnDisk, UnreadableImage, in_threads, read_image
+from resweep.data.decode import UnreadableImage, read_image
+from resweep.data.samples import InMemory, OnDisk, Source
 
 
 def random_picture(seed: int, width: int = 6, height: int = 4, mode: str = "RGB") -> Image.Image:
@@ -124,49 +125,99 @@ def test_a_file_that_changed_later_is_named(files: list[Path]) -> None:
         samples.batch(torch.arange(7))
 
 
-@pytest.mark.parametrize("size", [(40, 20), (20, 60), (30, 30)])
-def test_resize_equals_torchvision_where_sides_divide(size: tuple[int, int], tmp_path: Path) -> None:
-    path = tmp_path / "image.png"
-    picture = random_picture(1, *size)
-    picture.save(path)
-    reference = v2.Compose([v2.Resize(10, v2.InterpolationMode.BILINEAR), v2.CenterCrop(10)])(picture)
-    np.testing.assert_array_equal(read_image(path, 10, 3).transpose(1, 2, 0), np.asarray(reference))
+def test_a_selection_shares_the_images() -> None:
+    samples = random_samples()
+    first = samples.take(torch.tensor([9, 3, 7, 20]))
+    second = first.take(torch.tensor([2, 0]))
+    assert second.labels.tolist() == [7 % 4, 9 % 4]
+    assert torch.equal(second.images, samples.images[[7, 9]])
+    assert torch.equal(second.batch(torch.tensor([1]))[0], samples.images[[9]])
+    samples.images[7] = 250  # seen by all, as there is one copy
+    assert (second.batch(torch.tensor([0]))[0] == 250).all()
+    assert len(second) == 2 and second.shape == samples.shape
 
 
-def test_an_image_of_the_right_size_is_not_filtered(tmp_path: Path) -> None:
-    path = tmp_path / "image.png"
-    random_picture(1, 8, 8).save(path)
-    np.testing.assert_array_equal(read_image(path, 8, 3), read_image(path, None, 3))
+def test_a_selection_has_the_digest_and_statistics_of_its_copy() -> None:
+    samples = random_samples(5000)
+    chosen = torch.randperm(5000, generator=torch.Generator().manual_seed(0))[:3000]
+    view = samples.take(chosen)
+    copy = InMemory(samples.images[chosen], samples.labels[chosen])
+    assert view.digest() == copy.digest()
+    for one, other in zip(view.channel_mean_std(), copy.channel_mean_std(), strict=True):
+        assert torch.equal(one, other)
 
 
-def test_grey_and_colour_conversions(tmp_path: Path) -> None:
-    red = tmp_path / "red.png"
-    Image.new("RGB", (2, 2), (255, 0, 0)).save(red)
-    assert read_image(red, None, 1).tolist() == [[[76, 76], [76, 76]]]  # 0.299 * 255
-    grey = tmp_path / "grey.png"
-    Image.new("L", (1, 1), 7).save(grey)
-    assert read_image(grey, None, 3).tolist() == [[[7]], [[7]], [[7]]]
-    deep = tmp_path / "deep.png"
-    Image.fromarray(np.array([[0, 255, 256, 65535]], dtype=np.uint16)).save(deep)
-    assert read_image(deep, None, 1).tolist() == [[[0, 0, 1, 255]]]
-    palette = tmp_path / "palette.gif"
-    Image.new("RGB", (1, 1), (0, 0, 255)).convert("P").save(palette, transparency=0)
-    assert read_image(palette, None, 3).shape == (3, 1, 1)
+def test_the_digest_is_the_hash_of_shape_labels_and_pixels() -> None:
+    samples = random_samples()
+    text = repr(tuple(samples.images.shape)).encode()
+    labels = np.asarray(samples.labels, "<i8").tobytes()
+    expected = hashlib.blake2b(text + labels + samples.images.numpy().tobytes(), digest_size=16).hexdigest()
+    assert samples.digest() == expected
 
 
-def test_broken_files_are_named_with_the_reason(tmp_path: Path) -> None:
-    path = tmp_path / "cut.jpg"
-    random_picture(0, 64, 64).save(path)
-    path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(UnreadableImage, match=r"cannot read image .*cut\.jpg: .*truncated"):
-        read_image(path, None, 3)
-    floats = tmp_path / "floats.tiff"
-    Image.fromarray(np.zeros((2, 2), np.float32)).save(floats)
-    with pytest.raises(UnreadableImage, match=r"32-bit pixels"):
-        read_image(floats, None, 3)
-    with pytest.raises(UnreadableImage, match=r"absent\.png: No such file"):
-        read_image(tmp_path / "absent.png", None, 3)
+def test_what_has_an_origin_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESWEEP_CACHE", str(tmp_path))
+    plain = random_samples()
+    chosen = torch.tensor([4, 40, 14])
+
+    def results(samples: InMemory) -> list[object]:
+        part = samples.take(chosen)
+        return [part.digest(), part.channel_mean_std()[0].tolist(), part.channel_mean_std()[1].tolist()]
+
+    assert results(InMemory(plain.images, plain.labels, origin="here")) == results(plain)
+    other = InMemory(plain.images + 1, plain.labels, origin="here")
+    assert results(other) == results(plain)  # not looked at again
+    assert results(InMemory(plain.images + 1, plain.labels, origin="there")) != results(plain)
+    assert other.take(chosen.flip(0)).digest() != plain.take(chosen.flip(0)).digest()
+    assert other.relabelled(plain.labels.flip(0)).digest() != plain.digest()
+    assert InMemory(plain.images, plain.labels, origin="here").digest() == plain.digest()
 
 
-def test_threads_keep_the_order() -> None:
-    assert list(in_threads(lambda number: number * number, range(500))) == [number**2 for number in range(500)]
+def test_other_labels_for_the_same_images(files: list[Path]) -> None:
+    held, lazy = random_samples(7), OnDisk(files, torch.arange(7), None, 3)
+    for samples in (held.take(torch.arange(6)), lazy.take(torch.arange(6))):
+        changed = samples.relabelled(torch.tensor([1, 0, 0, 1, 1, 0]))
+        assert changed.batch(torch.tensor([3, 1]))[1].tolist() == [1, 0]
+        assert torch.equal(changed.batch(torch.arange(6))[0], samples.batch(torch.arange(6))[0])
+        with pytest.raises(ValueError, match=r"^labels: "):
+            samples.relabelled(torch.arange(5))
+
+
+def test_several_labels_an_image(files: list[Path]) -> None:
+    labels = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]).repeat(3, 1)[:7]
+    held, lazy = InMemory(random_samples(7).images, labels), OnDisk(files, labels, None, 3)
+    for samples in (held, lazy):
+        assert torch.equal(samples.take(torch.tensor([1, 2])).batch(torch.tensor([1, 0]))[1], labels[[2, 1]])
+        assert samples.digest() != samples.relabelled(labels.flip(0)).digest()
+    assert Source(held, None, None, ("a", "b"), mirror=True).multilabel
+    assert not Source(random_samples(), None, None, ("a", "b", "c", "d"), mirror=True).multilabel
+    with pytest.raises(ValueError, match=r"^labels: "):
+        InMemory(random_samples(7).images, labels.double())
+
+
+def test_pictures_have_their_own_sizes(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{width}.png" for width in (5, 9)]
+    for path, width in zip(paths, (5, 9), strict=True):
+        random_picture(width, width=width).save(path)
+    samples = OnDisk(paths, torch.arange(2), 4, 3)
+    pictures = list(samples.pictures(torch.tensor([1, 0])))
+    assert [(picture.mode, picture.size) for picture in pictures] == [("RGB", (9, 4)), ("RGB", (5, 4))]
+    np.testing.assert_array_equal(np.asarray(pictures[0]), np.asarray(random_picture(9, width=9)))
+    grey = OnDisk(paths, torch.arange(2), 4, 1)
+    assert [picture.mode for picture in grey.pictures(torch.arange(2))] == ["L", "L"]
+
+
+def test_statistics_of_files_are_remembered_until_a_file_changes(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESWEEP_CACHE", str(tmp_path / "cache"))
+    before = OnDisk(files, torch.arange(7), None, 3).channel_mean_std()[0]
+    facts = files[2].stat()
+    read = []
+    monkeypatch.setattr(
+        "resweep.data.samples.read_image", lambda path, *rest: read.append(path) or read_image(path, *rest)
+    )
+    assert torch.equal(OnDisk(files, torch.arange(7), None, 3).channel_mean_std()[0], before) and not read
+    random_picture(50).save(files[2])
+    os.utime(files[2], ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+    assert not torch.equal(OnDisk(files, torch.arange(7), None, 3).channel_mean_std()[0], before) and len(read) == 7

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import pickle
 import sys
 import urllib.request
 from pathlib import Path
@@ -10,6 +8,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from published import WRITERS, write_cifar10, write_mnist
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torchvision import datasets
@@ -18,49 +17,13 @@ from resweep.data import sources
 from resweep.errors import Problem, RequestError
 
 
-def write_mnist(root: Path, train: int = 20, test: int = 10) -> None:
-    """Write the four IDX files with random pixels: magic number, sizes, bytes."""
-    random = np.random.default_rng(0)
-    folder = root / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for part, count in (("train", train), ("t10k", test)):
-        images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        header = b"".join(number.to_bytes(4, "big") for number in (0x803, count, 28, 28))
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        header = b"".join(number.to_bytes(4, "big") for number in (0x801, count))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(header + bytes(number % 10 for number in range(count)))
-
-
-def write_cifar10(root: Path, patch: pytest.MonkeyPatch) -> np.ndarray:
-    """Write tiny files of CIFAR-10's format and make torchvision expect their checksums; returns the training rows."""
-    random = np.random.default_rng(0)
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    rows = random.integers(0, 256, (60, 3072), dtype=np.uint8)
-
-    def write(name: str, content: dict[str, object]) -> list[str]:
-        data = pickle.dumps(content, protocol=2)
-        (folder / name).write_bytes(data)
-        return [name, hashlib.md5(data, usedforsecurity=False).hexdigest()]
-
-    batches = [
-        write(name, {"data": rows[10 * part : 10 * part + 10], "labels": list(range(10))})
-        for part, name in enumerate([*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"])
-    ]
-    _, checksum = write("batches.meta", {"label_names": [f"name{label}" for label in range(10)]})
-    patch.setattr(datasets.CIFAR10, "train_list", batches[:5])
-    patch.setattr(datasets.CIFAR10, "test_list", batches[5:])
-    patch.setattr(datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": checksum})
-    return rows[:50]
-
-
 def no_network(*args: object, **settings: object) -> None:
     raise URLError("Name or service not known")
 
 
 def only_problem(name: str, root: object, download: bool = False) -> Problem:
     with pytest.raises(RequestError) as caught:
-        getattr(sources, name)(root, download)
+        getattr(sources, name)(root, download=download)
     assert len(caught.value.problems) == 1
     assert "\n" not in str(caught.value)
     return caught.value.problems[0]
@@ -82,7 +45,7 @@ def test_digits_are_the_scans_of_scikit_learn() -> None:
 def test_mnist_reads_idx_files(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     source = sources.mnist(tmp_path)
-    assert [len(source.train), len(source.test)] == [20, 10] and source.val is None and not source.mirror
+    assert [len(source.train), len(source.test)] == [40, 20] and source.val is None and not source.mirror
     assert source.train.shape == (1, 28, 28)
     images, labels = source.test.batch(torch.tensor([3, 9]))
     content = (tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
@@ -93,7 +56,7 @@ def test_mnist_reads_idx_files(tmp_path: Path) -> None:
 def test_existing_files_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
     write_mnist(tmp_path)
-    assert len(sources.mnist(str(tmp_path), download=True).train) == 20
+    assert len(sources.mnist(str(tmp_path), download=True).train) == 40
 
 
 def test_cifar10_reads_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,21 +70,33 @@ def test_cifar10_reads_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "files"),
     [
-        ("mnist", "has no MNIST files (expected MNIST/raw/train-images-idx3-ubyte and 3 more); set data.download=true"),
-        ("cifar10", "has no CIFAR-10 files (expected cifar-10-batches-py/batches.meta and 6 more); set data.download"),
+        ("mnist", "MNIST files (expected MNIST/raw/train-images-idx3-ubyte and 3 more)"),
+        ("cifar10", "CIFAR-10 files (expected cifar-10-batches-py/batches.meta and 6 more)"),
+        ("svhn", "SVHN files (expected train_32x32.mat and 1 more)"),
+        ("flowers102", "Flowers-102 files (expected flowers-102/jpg and 2 more)"),
+        ("eurosat", "EuroSAT files (expected eurosat/2750)"),
     ],
 )
-def test_missing_files_say_what_to_do(name: str, text: str, tmp_path: Path) -> None:
+def test_missing_files_say_what_to_do(name: str, files: str, tmp_path: Path) -> None:
     problem = only_problem(name, tmp_path / "absent")
     assert problem.key == "data.root" and problem.value == str(tmp_path / "absent")
-    assert problem.message.startswith(text) and "data.root=… to point at them" in problem.message
+    remedy = "set data.download=true to fetch them or data.root=… to point at them"
+    assert problem.message == f"has no {files}; {remedy}"
     assert not (tmp_path / "absent").exists()
     assert only_problem(name, None).key == "data.root"
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_what_nobody_offers_any_more_is_not_promised(tmp_path: Path) -> None:
+    problem = only_problem("stanford_cars", tmp_path)
+    assert problem.key == "data.root" and "data.download=true" not in problem.message
+    assert "no longer offer it for download: get it elsewhere and set data.root=…" in problem.message
+    asked = only_problem("stanford_cars", tmp_path, download=True)
+    assert (asked.key, asked.value) == ("data.download", "true") and "no longer offer it" in asked.message
+
+
+@pytest.mark.parametrize("name", sorted(set(WRITERS) - {"stanford_cars"}))
 def test_failed_download_leaves_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,8 +121,11 @@ def test_finished_download_moves_the_files_into_place(
 
     monkeypatch.setattr(datasets.MNIST, "download", fetch)
     root = tmp_path / "data"
-    assert len(sources.mnist(root, download=True).train) == 20
-    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*ubyte")) == sorted(sources.MNIST_FILES)
+    assert len(sources.mnist(root, download=True).train) == 40
+    names = [f"{part}-{kind}-ubyte" for part in ("t10k", "train") for kind in ("images-idx3", "labels-idx1")]
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*ubyte")) == [
+        f"MNIST/raw/{name}" for name in names
+    ]
     assert [path.name for path in root.iterdir()] == ["MNIST"]
     captured = capsys.readouterr()
     assert captured.out == "" and "progress of a library" in captured.err
@@ -194,6 +172,20 @@ def test_fake_images_are_reproducible_and_can_be_learned() -> None:
     assert LogisticRegression().fit(*train).score(*test) == 1.0
 
 
+def test_fake_images_may_have_several_labels() -> None:
+    source = sources.fake(num_classes=4, image_size=6, train_count=200, test_count=100, multilabel=True)
+    labels = source.train.labels
+    assert labels.dtype == torch.float32 and labels.shape == (200, 4) and set(labels.unique().tolist()) == {0.0, 1.0}
+    assert labels.sum(1).min() == 1 and labels.sum(1).max() == 4
+    assert abs(labels.mean() - 5 / 8) < 0.06  # one label in four for sure, the others with probability 1/2: 5/8
+    train, test = ((part.images.flatten(1).numpy() / 255, part.labels.numpy()) for part in (source.train, source.test))
+    for label in range(4):
+        model = LogisticRegression().fit(train[0], train[1][:, label])
+        assert model.score(test[0], test[1][:, label]) > 0.8
+    again = sources.fake(num_classes=4, image_size=6, train_count=200, test_count=100, multilabel=True)
+    assert again.train.digest() == source.train.digest()
+
+
 def test_fake_refuses_impossible_numbers_at_once() -> None:
     with pytest.raises(RequestError) as caught:
         sources.fake(num_classes=1, image_size=0, channels=0, train_count=0, test_count=0)
@@ -208,7 +200,7 @@ def test_nothing_here_imports_a_data_library_before_it_is_needed(tmp_path: Path)
         "import sys; from resweep.data import sources\n"
         "from resweep.errors import RequestError\n"
         "try: sources.mnist(sys.argv[1])\n"
-        "except RequestError: print('refused', 'sklearn' in sys.modules, 'torchvision' in sys.modules)\n"
+        "except RequestError: print('refused', 'sklearn' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout == "refused False False\n"
+    assert done.stdout == "refused False\n"

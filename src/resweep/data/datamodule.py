@@ -14,11 +14,14 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from resweep.data.augment import Augment
+from resweep.data.augment.per_image import PerImage
+from resweep.data.balance import BALANCES, BalancedLoader, class_weights
+from resweep.data.base import Samples, Source
+from resweep.data.convert import mean_std, to_channels, to_size
+from resweep.data.divide import Division, three_splits
 from resweep.data.loader import BatchLoader
-from resweep.data.samples import Samples, Source
-from resweep.data.splits import SplitError, stratified_split, stratified_subset
-from resweep.errors import Problem, RequestError
-from resweep.seeding import derive_seed
+from resweep.data.samples import OnDisk
+from resweep.errors import Problem, RequestError, nearest_name
 
 _EVALUATION_BATCH = 512
 _EVALUATION_BYTES = 64 * 2**20
@@ -27,32 +30,36 @@ _EVALUATION_BYTES = 64 * 2**20
 class ImageDataModule(LightningDataModule):
     """Training, validation and test images of one run.
 
-    The test images are the official ones, or are carved from the training images; so are the validation images, from
-    what then remains; ``subset`` is taken from the training images that are left. All three steps keep the share of
-    every class and depend on ``split_seed`` only, so that runs with different seeds see the same splits.
+    How they are divided is said in :class:`resweep.data.divide.Division`; it depends on ``split_seed`` only, so that
+    runs with different seeds see the same splits.
 
     Args:
         source: the data set.
         augment: applied to training batches only.
         batch_size: images per training batch.
-        val_size: count or share of the validation images; not used where the source has its own.
-        test_size: count or share of the test images; not used where the source has its own.
-        split_seed: decides the carved splits and the subset; in [0, 2**32).
-        subset: count or share of training images to use; None uses all.
+        val_size, test_size, split_seed, subset, num_folds, fold, label_noise: see ``Division``.
+        balance: None; ``sampling``: an epoch draws as many images as there are, with replacement, all classes equally
+            likely; ``weights``: ``class_weights`` for the loss.
+        image_size: side S in pixels; the largest centred square of every image is scaled to it on the device, before
+            augmentation; None leaves the images' own size.
+        channels: 1 (grey) or 3 (colour), converted likewise; None leaves the images' own.
         seed: the run's seed; decides the order and the augmentation of each epoch.
         num_workers: processes that decode images which do not fit into memory.
         drop_last: leave out a last training batch that is smaller.
 
     Attributes:
-        train, val, test: the splits (Samples).
+        train, val, test: the splits (Samples), before ``image_size`` and ``channels``.
         classes, num_classes: names of the K classes, and K.
-        in_channels, image_shape: C, and (C, H, W).
-        mean, std: of the training split per channel, float64 of shape (C,), in units of uint8 / 255; computed when
-            they are first wanted, as is ``digest``.
+        multilabel: whether an image may have several labels, which are then 0 and 1 of shape (N, K).
+        in_channels, image_shape: C, and (C, H, W), of a batch.
+        mean, std: of the training split per channel, at its own size; float64 of shape (C,), in units of uint8 / 255;
+            computed when they are first wanted, as is ``digest``.
+        class_weights: with ``balance="weights"`` float32 of shape (K,), see
+            :func:`resweep.data.balance.class_weights`; else None.
 
     Raises:
-        RequestError: keys ``data.val_size``, ``data.test_size``, ``data.subset``, ``data.split_seed``,
-            ``data.batch_size``, ``data.num_workers`` if a value cannot be used or leaves a split without a class.
+        RequestError: the key ``data.…`` of every value that cannot be used or leaves a split without a class; keys of
+            ``augment.check``.
     """
 
     def __init__(
@@ -67,11 +74,20 @@ class ImageDataModule(LightningDataModule):
         subset: int | float | None,
         seed: int,
         num_workers: int,
+        num_folds: int | None = None,
+        fold: int | None = None,
+        label_noise: float = 0.0,
+        balance: str | None = None,
+        image_size: int | None = None,
+        channels: int | None = None,
         drop_last: bool = False,
     ) -> None:
         super().__init__()
-        _check_numbers(batch_size, split_seed, num_workers)
-        self.train, self.val, self.test = three_splits(source, val_size, test_size, split_seed, subset)
+        self.multilabel = source.multilabel
+        _check_numbers(batch_size, split_seed, num_workers, image_size, channels)
+        _check_balance(balance, self.multilabel)
+        division = Division(val_size, test_size, split_seed, subset, num_folds, fold, label_noise)
+        self.train, self.val, self.test = three_splits(source, division)
         if drop_last and batch_size > len(self.train):
             message = f"larger than the training split of {len(self.train)} images, and smaller batches are left out"
             raise RequestError(Problem("data.batch_size", str(batch_size), message))
@@ -79,16 +95,30 @@ class ImageDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
+        self.balance = balance
         self.drop_last = drop_last
         self.classes = source.classes
         self.num_classes = len(source.classes)
-        self.image_shape = self.train.shape
+        own = self.train.shape
+        self.image_shape = (channels or own[0], *((image_size, image_size) if image_size else own[1:]))
         self.in_channels = self.image_shape[0]
+        self.class_weights = class_weights(self.train.labels, self.num_classes) if balance == "weights" else None
+        augment.check(batch_size, len(self.train), self.image_shape, drop_last)
+        self._side = image_size
+        self._converts = self.image_shape != own
+        self._on_disk = isinstance(self.train, OnDisk)
         self._scale_shift: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @functools.cached_property
     def _mean_std(self) -> tuple[Tensor, Tensor]:
-        return self.train.channel_mean_std()
+        return mean_std(self.train, self.in_channels)
+
+    @functools.cached_property
+    def _per_image(self) -> PerImage:
+        """The augmentation in the form that changes pictures as they are decoded; what it uncovers gets the mean."""
+        fill = 255 * self.train.channel_mean_std()[0]
+        size, channels = self.train.image_size, self.train.shape[0]
+        return PerImage(self.augment, size, channels, fill.tolist(), self.train.crop_pct)
 
     @property
     def mean(self) -> Tensor:
@@ -106,6 +136,11 @@ class ImageDataModule(LightningDataModule):
         text = " ".join(split.digest() for split in (self.train, self.val, self.test))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    @property
+    def train_batches(self) -> int:
+        """Count the training batches of an epoch; unlike asking the loader this looks at no image."""
+        return len(BatchLoader(self.train, self.batch_size, shuffle=False, seed=self.seed, drop_last=self.drop_last))
+
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches, in a new order each epoch.
 
@@ -117,7 +152,7 @@ class ImageDataModule(LightningDataModule):
         if processes > 1:
             message = "the batches are not divided between processes; train one run on one device"
             raise RequestError(Problem("trainer.devices", str(processes), message))
-        return BatchLoader(
+        return (BalancedLoader if self.balance == "sampling" else BatchLoader)(
             self.train,
             self.batch_size,
             shuffle=True,
@@ -126,6 +161,7 @@ class ImageDataModule(LightningDataModule):
             first=self._batches_done,
             drop_last=self.drop_last,
             num_workers=self.num_workers,
+            transform=self._per_image if self._on_disk else None,
         )
 
     def val_dataloader(self) -> BatchLoader:
@@ -136,27 +172,42 @@ class ImageDataModule(LightningDataModule):
         """Return the test batches in fixed order."""
         return self._evaluation_loader(self.test)
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor, int], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Normalise a batch on its device and, while training, augment it.
+    def on_after_batch_transfer(
+        self, batch: tuple[Tensor, Tensor, Tensor, int], dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
+        """Scale and normalise a batch on its device and, while training, augment it.
 
         Args:
-            batch: uint8 images (B, C, H, W), int64 labels (B,), index of the batch in its epoch.
+            batch: uint8 images (B, C, H, W), labels, positions of the images in their split (B,), index of the batch in
+                its epoch.
             dataloader_idx: not used.
 
         Returns:
-            Float images (B, C, H, W) in the trainer's precision, and the labels.
+            Float images (B, C, H, W) in the trainer's precision, and targets: int64 labels (B,), or float (B, K) where
+            an image may have several labels or is a mixture.
         """
-        images, labels, index = batch
-        images = self.normalize(images)
+        images, targets, positions, index = batch
+        if self._converts:
+            images = to_channels(images, self.in_channels)
+            images = images if self._side is None else to_size(images, self._side)
         if self.trainer.training:
-            images = self.augmented(images, self._epoch(), index)
-        return self.trainer.precision_plugin.convert_input(images), labels
+            epoch = self._epoch()
+            # Files were augmented where they were decoded.
+            images = self.normalize(images) if self._on_disk else self.augmented(images, epoch, index, positions)
+            if self.augment.mixes:
+                images, targets = self.augment.mix(
+                    images, targets, self.num_classes, epoch=epoch, seed=self.seed, index=index
+                )
+        else:
+            images = self.normalize(images)
+        convert = self.trainer.precision_plugin.convert_input
+        return convert(images), convert(targets) if targets.is_floating_point() else targets
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return (images / 255 - mean) / std.
 
         Args:
-            images: uint8, shape (B, C, H, W), on any device.
+            images: uint8 or float in 0..255, shape (B, C, H, W), on any device.
 
         Returns:
             A new float32 tensor of the same shape.
@@ -169,18 +220,20 @@ class ImageDataModule(LightningDataModule):
         scale, shift = self._scale_shift[images.device]
         return images.to(torch.float32, copy=True).mul_(scale).add_(shift)
 
-    def augmented(self, images: Tensor, epoch: int, index: int) -> Tensor:
-        """Return training images with the augmentation that belongs to a place in the run.
+    def augmented(self, images: Tensor, epoch: int, index: int, positions: Tensor) -> Tensor:
+        """Return training images, normalised and with the augmentation that belongs to a place in the run.
 
         Args:
-            images: float, shape (B, C, H, W), normalised; not changed.
+            images: uint8, shape (B, C, H, W); not changed.
             epoch: from 0.
             index: of the batch in the epoch, from 0.
+            positions: int64, shape (B,), of the images in the training split.
 
-        Randomness: a generator seeded by ``derive_seed(seed, "augment", epoch, index)``.
+        Randomness: see :meth:`resweep.data.augment.Augment.images`.
         """
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, index))
-        return self.augment(images, generator)
+        return self.augment.images(
+            images, self.normalize, positions=positions, epoch=epoch, seed=self.seed, index=index
+        )
 
     def _epoch(self) -> int:
         """Count the finished epochs; 0 without a trainer."""
@@ -197,69 +250,27 @@ class ImageDataModule(LightningDataModule):
         return BatchLoader(samples, batch_size, shuffle=False, seed=self.seed, num_workers=self.num_workers)
 
 
-def three_splits(
-    source: Source,
-    val_size: int | float | None,
-    test_size: int | float | None,
-    split_seed: int,
-    subset: int | float | None,
-) -> tuple[Samples, Samples, Samples]:
-    """Return the training, validation and test split (see :class:`ImageDataModule`).
-
-    Raises:
-        RequestError: if a size cannot be used or a split would lack a class; the key is that of the size.
-    """
-    labels, classes = source.train.labels, source.classes
-    rest, val, test = torch.arange(len(labels)), source.val, source.test
-    if test is None:
-        rest, part = _carve("data.test_size", labels, rest, test_size, split_seed, classes)
-        test = source.train.take(part)
-    if val is None:
-        rest, part = _carve("data.val_size", labels, rest, val_size, split_seed, classes)
-        val = source.train.take(part)
-    if subset is not None:
-        try:
-            rest = rest[stratified_subset(labels[rest], subset, split_seed, classes)]
-        except SplitError as error:
-            raise RequestError(Problem("data.subset", str(subset), error.reason)) from error
-        _require_classes("data.subset", subset, "training", labels[rest], classes)
-    return (source.train if len(rest) == len(labels) else source.train.take(rest)), val, test
-
-
-def _carve(
-    key: str, labels: Tensor, positions: Tensor, size: int | float | None, seed: int, classes: tuple[str, ...]
-) -> tuple[Tensor, Tensor]:
-    """Divide positions into rest and part, both with every class."""
-    if size is None:
-        message = "this data set has no split of its own for it: give a count of images or a share between 0 and 1"
-        raise RequestError(Problem(key, "null", message))
-    try:
-        rest, part = stratified_split(labels[positions], size, seed, classes)
-    except SplitError as error:
-        raise RequestError(Problem(key, str(size), error.reason)) from error
-    rest, part = positions[rest], positions[part]
-    _require_classes(key, size, {"data.val_size": "validation", "data.test_size": "test"}[key], labels[part], classes)
-    _require_classes(key, size, "training", labels[rest], classes)
-    return rest, part
-
-
-def _require_classes(key: str, size: int | float, split: str, labels: Tensor, classes: tuple[str, ...]) -> None:
-    """Refuse a split without any image of some class."""
-    absent = (torch.bincount(labels, minlength=len(classes)) == 0).nonzero().flatten().tolist()
-    if absent:
-        names = ", ".join(classes[label] for label in absent[:10])
-        more = "" if len(absent) <= 10 else f" and {len(absent) - 10} more"
-        message = f"leaves no image of these classes in the {split} split: {names}{more}; use another size"
-        raise RequestError(Problem(key, str(size), message))
-
-
-def _check_numbers(batch_size: int, split_seed: int, num_workers: int) -> None:
+def _check_numbers(
+    batch_size: int, split_seed: int, num_workers: int, image_size: int | None, channels: int | None
+) -> None:
     """Refuse values outside their range, all at once."""
     ranges = {
         "data.batch_size": (batch_size, batch_size >= 1, "at least 1 is needed"),
         "data.split_seed": (split_seed, 0 <= split_seed < 2**32, "a whole number from 0 to 4294967295 is needed"),
         "data.num_workers": (num_workers, num_workers >= 0, "at least 0 is needed"),
+        "data.image_size": (image_size, image_size is None or image_size >= 1, "use null or a side in pixels"),
+        "data.channels": (channels, channels in (None, 1, 3), "use 1 (grey), 3 (colour) or null"),
     }
     problems = [Problem(key, str(value), message) for key, (value, fits, message) in ranges.items() if not fits]
     if problems:
         raise RequestError(problems)
+
+
+def _check_balance(balance: str | None, multilabel: bool) -> None:
+    """Refuse what is no way to balance classes."""
+    if balance is not None and balance not in BALANCES:
+        message = f"must be one of {', '.join(BALANCES)}, or null"
+        raise RequestError(Problem("data.balance", str(balance), message, nearest_name(str(balance), BALANCES)))
+    if balance == "sampling" and multilabel:
+        message = "an image with several labels has no class to be drawn by; use data.balance=weights"
+        raise RequestError(Problem("data.balance", "sampling", message))

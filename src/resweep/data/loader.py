@@ -2,28 +2,50 @@
 
 A loader with workers, or a generator that lives on, draws from a state that a continued run would have to restore.
 Here the order of an epoch is a function of (seed, epoch), so there is nothing to restore, and images in memory are
-picked by one indexing operation per batch.
+picked by one indexing operation per batch. The augmentation of images that are decoded in workers is a function of
+(seed, epoch, position), whoever decodes them.
+
+Shapes: N images, B images of a batch, C channels, H height, W width, S side of a square image.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from resweep.data.samples import OnDisk, Samples, UnreadableImage
+from resweep.data.base import Samples
+from resweep.data.decode import UnreadableImage
+from resweep.data.samples import OnDisk
 from resweep.seeding import derive_seed
+
+
+class Transform(Protocol):
+    """Makes a batch from pictures of any size, as :class:`resweep.data.augment.per_image.PerImage` does."""
+
+    def batch(self, pictures: Iterable[Image.Image], positions: Tensor, epoch: int, seed: int) -> Tensor:
+        """Return uint8 images (B, C, S, S) that depend on the arguments only.
+
+        Args:
+            pictures: B pictures of mode ``L`` or ``RGB``.
+            positions: int64, shape (B,), of the pictures in the samples.
+            epoch: from 0.
+            seed: of the run.
+        """
 
 
 class BatchLoader:
     """Go through samples in batches.
 
-    Yields tuples of uint8 images (B, C, H, W), int64 labels (B,) and the batch's index in the epoch (int). The index
-    travels with the batch, so that nobody has to count and a look-ahead cannot disturb the count.
+    Yields tuples of uint8 images (B, C, H, W), labels (int64 (B,), or float32 (B, K) where an image may show several
+    classes), int64 positions in the samples (B,) and the batch's index in the epoch (int). Positions and index travel
+    with the batch, so that nobody has to count and a look-ahead cannot disturb the count.
 
     Args:
         samples: what to go through.
@@ -35,11 +57,15 @@ class BatchLoader:
             in the middle of an epoch leaves out those it has seen. None for 0.
         drop_last: leave a smaller last batch out.
         num_workers: processes that decode samples on disk; 0 decodes in this process. Samples in memory need none.
+        transform: makes the images from the decoded files; for samples on disk only. None takes them as
+            :meth:`OnDisk.batch` gives them.
 
     Raises:
-        ValueError: if batch_size is below 1 or shuffling has no epoch.
+        ValueError: if batch_size is below 1, shuffling or a transform has no epoch, or samples in memory have a
+            transform.
 
     Randomness: ``torch.randperm`` seeded by ``derive_seed(seed, "order", epoch)``; the global generator is untouched.
+    The bits of a batch do not depend on num_workers, nor on what was read before.
     """
 
     def __init__(
@@ -53,11 +79,14 @@ class BatchLoader:
         first: Callable[[], int] | None = None,
         drop_last: bool = False,
         num_workers: int = 0,
+        transform: Transform | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least 1 is needed")
-        if shuffle and epoch is None:
-            raise ValueError("epoch=None: shuffling needs to know the epoch")
+        if (shuffle or transform is not None) and epoch is None:
+            raise ValueError("epoch=None: shuffling and augmenting need to know the epoch")
+        if transform is not None and not isinstance(samples, OnDisk):
+            raise ValueError("transform: samples in memory are augmented as batches")
         self.samples = samples
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -66,21 +95,22 @@ class BatchLoader:
         self.first = first
         self.drop_last = drop_last
         self.num_workers = num_workers
+        self.transform = transform
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
         whole, rest = divmod(len(self.samples), self.batch_size)
         return whole if self.drop_last or rest == 0 else whole + 1
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
         """Go through the present epoch; which one that is, is asked when the first batch is wanted.
 
         Lightning makes iterators ahead of time, when a continued run does not know its epoch yet.
         """
         first = 0 if self.first is None else self.first()
         batches = self.order().split(self.batch_size)[first : len(self)]
-        for index, (images, labels) in enumerate(self._read(batches), first):
-            yield images, labels, index
+        for index, (positions, (images, labels)) in enumerate(zip(batches, self._read(batches), strict=True), first):
+            yield images, labels, positions, index
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: order and place are asked for, not kept. Tells Lightning that a pass can be continued."""
@@ -98,23 +128,16 @@ class BatchLoader:
 
     def _read(self, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
         """Read the batches here, or in worker processes where that saves time."""
-        if self.num_workers == 0 or not isinstance(self.samples, OnDisk):
+        if not isinstance(self.samples, OnDisk):
             return map(self.samples.batch, batches)
-        return self._read_in_workers(batches)
+        epoch = 0 if self.epoch is None else self.epoch()
+        source = _Batches(self.samples, self.transform, epoch, self.seed)
+        return map(source.__getitem__, batches) if self.num_workers == 0 else self._read_in_workers(source, batches)
 
-    def _read_in_workers(self, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read_in_workers(self, source: _Batches, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, Tensor]]:
         """Let torch's loader hand whole batches of positions to its processes."""
-        loader = DataLoader(
-            _Batches(self.samples),
-            sampler=batches,
-            batch_size=None,
-            num_workers=self.num_workers,
-            collate_fn=_unchanged,
-            worker_init_fn=_leave_signals,
-            generator=torch.Generator(),  # otherwise the loader draws from the global one, depending on num_workers
-        )
         try:
-            yield from loader
+            yield from _started(source, batches, self.num_workers)
             return
         except UnreadableImage as error:
             # The same one line as without workers, where torch adds the worker's traceback. The frames are let go
@@ -126,6 +149,24 @@ class BatchLoader:
         raise UnreadableImage(message)
 
 
+def _started(source: _Batches, batches: tuple[Tensor, ...], num_workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Start the processes, without a warning."""
+    with warnings.catch_warnings():
+        # The user has asked for as many workers; and torch's, once forked, use one thread and no lock of others.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
+        loader = DataLoader(
+            source,
+            sampler=batches,
+            batch_size=None,
+            num_workers=num_workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_leave_signals,
+            generator=torch.Generator(),  # otherwise the loader draws from the global one, depending on num_workers
+        )
+        return iter(loader)
+
+
 def _leave_signals(_: int) -> None:
     """Leave Ctrl-C to the run's own process, which still needs its batches while it saves; end at SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -135,11 +176,17 @@ def _leave_signals(_: int) -> None:
 class _Batches(Dataset):
     """Give a whole batch for each list of positions."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: OnDisk, transform: Transform | None, epoch: int, seed: int) -> None:
         self.samples = samples
+        self.transform = transform
+        self.epoch = epoch
+        self.seed = seed
 
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        return self.samples.batch(indices)
+    def __getitem__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        if self.transform is None:
+            return self.samples.batch(positions)
+        pictures = self.samples.pictures(positions)
+        return self.transform.batch(pictures, positions, self.epoch, self.seed), self.samples.labels[positions]
 
 
 def _unchanged(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

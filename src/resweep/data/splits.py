@@ -1,4 +1,7 @@
-"""Splits that keep the share of every class, as pure functions of the labels."""
+"""Splits that keep the share of every class, as pure functions of the labels.
+
+Images with several labels, float of shape (N, K), have no class whose share could be kept: they are divided at random.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def stratified_split(
     """Divide positions into a rest and a part, each with the same share of every class up to rounding.
 
     Args:
-        labels: int64, shape (N,), values in [0, K).
+        labels: int64, shape (N,), values in [0, K); or float, shape (N, K), several labels an image: not stratified.
         size: of the part; a whole number counts images, a number strictly between 0 and 1 is the share of all images,
             rounded up.
         seed: decides which images go to the part; in [0, 2**32).
@@ -56,9 +59,13 @@ def stratified_split(
     from sklearn.model_selection import train_test_split
 
     count = part_count(labels, size)
-    _require_pairs(labels, size, classes)
+    if labels.ndim == 1:
+        _require_pairs(labels, size, classes)
     rest, part = train_test_split(
-        torch.arange(len(labels)).numpy(), test_size=count, random_state=seed, stratify=labels.numpy()
+        torch.arange(len(labels)).numpy(),
+        test_size=count,
+        random_state=seed,
+        stratify=labels.numpy() if labels.ndim == 1 else None,
     )
     return torch.from_numpy(rest).sort().values, torch.from_numpy(part).sort().values
 
@@ -80,25 +87,25 @@ def part_count(labels: Tensor, size: int | float) -> int:
     """Return the number of images that a size means.
 
     Args:
-        labels: int64, shape (N,).
+        labels: int64, shape (N,); or float, shape (N, K).
         size: a count, or a share strictly between 0 and 1.
 
     Raises:
         SplitError: if there are fewer images than classes in the part or in what remains.
     """
-    total, least = len(labels), len(labels.unique())
+    total, least = len(labels), len(labels.unique()) if labels.ndim == 1 else 1
     allowed = f"use a count from {least} to {total - least}, or a share between 0 and 1"
+    needed = f"{least} classes need at least {least}" if labels.ndim == 1 else "at least 1 is needed"
     if total < 2 * least:
-        raise SplitError(size, f"{total} images of {least} classes are too few to be divided in two")
+        of = f" of {least} classes" if labels.ndim == 1 else ""
+        raise SplitError(size, f"{total} images{of} are too few to be divided in two")
     if isinstance(size, bool) or not isinstance(size, int | float):
         raise SplitError(size, f"not a number; {allowed}")
     if isinstance(size, float) and not 0 < size < 1:
         raise SplitError(size, f"not a share; {allowed}")
     count = math.ceil(size * total) if isinstance(size, float) else size
     if not least <= count <= total - least:
-        raise SplitError(
-            size, f"takes {count} of {total} images, but {least} classes need at least {least} on both sides; {allowed}"
-        )
+        raise SplitError(size, f"takes {count} of {total} images, but {needed} on both sides; {allowed}")
     return count
 
 
