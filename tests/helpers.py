@@ -90,6 +90,20 @@ class Faulty(CifarResNet):
         return not there
 
 
+class Colour(CifarResNet):
+    """A ResNet for colour images, whatever the data has."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "in_channels": 3})
+
+
+class Coarse(CifarResNet):
+    """A ResNet that sees one pixel in 20 by 20."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(torch.nn.functional.max_pool2d(images, 20))
+
+
 def fail(fault: str, hung: str | None) -> None:
     """Do what the fault says."""
     if fault == "hang":

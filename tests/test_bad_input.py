@@ -60,7 +60,7 @@ def said(text: str, *parts: str) -> None:
 # command line after `resweep`; what the message has to say: the key with its value, what is allowed, the nearest name
 LIGHT: dict[str, tuple[str, ...]] = {
     "train optimizer=adm": (
-        "optimizer=adm", "allowed: adam, adamw, momentum, nesterov, rmsprop, sgd", "did you mean  optimizer=adam ?",
+        "optimizer=adm", "allowed: adadelta, adagrad, adam, adamw, amsgrad, lbfgs", "did you mean  optimizer=adam ?",
         "corrected:  resweep train optimizer=adam",
     ),
     "train optmizer=adam": ("optmizer=adam", "it has data, augment", "did you mean  optimizer ?"),
@@ -101,7 +101,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "train -m sweep=optimizer": ("sweep=optimizer", "did you mean  sweep=optimizers ?"),
     "train -m --config-dir nowhere": ("--config-dir=nowhere", "is not a folder"),
     "tran seed=1": ("tran", "train, resume, retry", "did you mean  train ?", "corrected:  resweep train seed=1"),
-    "list optimzer": ("optimzer", "augment, data, executor", "corrected:  resweep list optimizer"),
+    "list optimzer": ("optimzer", "augment, averaging, data, executor", "corrected:  resweep list optimizer"),
     "list --config-dir nowhere": ("--config-dir=nowhere", "is not a folder"),
     "resume nothing": ("nothing", "is neither a run (config.yaml) nor a sweep (sweep.yaml)"),
     "resume ../image": ("image", "is neither a run", "did you mean  ../images ?"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import frozen
+from helpers import SMALL, TESTS, frozen
 
 from resweep.build import (
     build_data,
@@ -23,7 +24,13 @@ from resweep.build import (
 from resweep.callbacks import EpochRecorder, Silent
 from resweep.data.datamodule import ImageDataModule
 from resweep.errors import Problem, RequestError
+from resweep.sweep.check import check_one
+from resweep.sweep.plan import Plan
 from resweep.tensorboard import RunLogger
+
+
+def own_net(name: str) -> list[str]:
+    return [f"model._target_=helpers.{name}", f"+allowed_targets.own=helpers.{name}", f"import_path={TESTS}"]
 
 
 def problems(function: Any, *args: Any) -> list[Problem]:
@@ -120,9 +127,68 @@ def test_steps_of_an_epoch(data: ImageDataModule, accumulated: int, expected: in
 
 
 def test_the_classifier_gets_its_settings(data: ImageDataModule) -> None:
-    config = frozen("regularizer=l1", "regularizer.l1=0.5", "loss.label_smoothing=0.25", "seed=7")
+    config = frozen("regularizer=l1", "regularizer.l1=0.5", "loss.label_smoothing=0.25", "seed=7", "averaging=ema")
     module = build_lit_module(config, build_net(config, data), data)
-    assert (module.l1, module.loss.label_smoothing, module.seed, module.total_steps) == (0.5, 0.25, 7, 8)
+    assert (module.regularizer.l1, module.loss.label_smoothing, module.seed) == (0.5, 0.25, 7)
+    assert module.average is not None and module.lookahead is None and module.task.name == "multiclass"
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        (["optimizer=lbfgs", "trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches", "L-BFGS"),
+        (["optimizer=lbfgs", "trainer.gradient_clip_val=1"], "trainer.gradient_clip_val", "true gradients"),
+        (["optimizer=lbfgs", "trainer.precision=16-mixed"], "trainer.precision", "bf16-mixed or 32-true"),
+        (["optimizer=lbfgs", "regularizer=l1"], "regularizer.l1", "set regularizer.l1=0.0"),
+        (["optimizer=lbfgs", "regularizer=sam"], "regularizer.sam_rho", "set regularizer.sam_rho=0.0"),
+        (
+            ["regularizer=sam", "trainer.accumulate_grad_batches=2"],
+            "trainer.accumulate_grad_batches",
+            "sharpness-aware",
+        ),
+        (["monitor=val/map"], "monitor", "there are val/loss, val/accuracy"),
+        (["thresholds=0.3"], "thresholds", "one class per image"),
+        (["diagnostics_every=5", "logger=none"], "diagnostics_every", "set logger=tensorboard"),
+        (
+            ["scheduler=onecycle", "scheduler.cycle_momentum=true", "optimizer=lbfgs"],
+            "optimizer, scheduler",
+            "momentum",
+        ),
+        (["augment=mixup", "data.batch_size=1"], "data.batch_size", "one image"),
+        (["data.fold=2"], "data.fold", "num_folds"),
+        (["data.num_folds=3"], "data.num_folds", "data.fold=range(0,3)"),
+        (["data.num_folds=3", "data.fold=3"], "data.fold", "0"),
+        (["loss=focal", "data.balance=weights"], "data.balance", "data.balance=sampling"),
+        (["data.multilabel=true"], "loss", "set loss=bce"),
+        (["data.multilabel=true", "loss=bce", "thresholds=[0.5,0.5]"], "thresholds", "10 labels"),
+        (["data.multilabel=true", "loss=bce", "data.balance=sampling"], "data.balance", "data.balance=weights"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_starts(changes: list[str], key: str, words: str) -> None:
+    config = frozen(*changes)
+    with pytest.raises(RequestError) as caught:
+        check_one(config)
+    (problem,) = caught.value.problems
+    assert problem.key == key and words in problem.message, problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["model=alexnet"], "needs at least 63x63"),
+        (["model=torchvision", "model.name=squeezenet1_0"], "squeezenet1_0 needs at least 21x21"),
+        (own_net("Coarse"), "it needs larger ones; 24x24 work: set data.image_size=24"),
+        ([*own_net("Colour"), "data.channels=1"], "it has 3 input channels, data=fake has 1; set data.channels=3"),
+    ],
+)
+def test_a_net_that_does_not_fit_the_images_says_what_would(
+    plan: Callable[..., Plan], changes: list[str], words: str
+) -> None:
+    small = [word for word in SMALL if not word.startswith("model.")]
+    with pytest.raises(RequestError) as caught:
+        check_one(plan(*small, *changes).runs[0].config)
+    (problem,) = caught.value.problems
+    assert problem.key == "model" and words in problem.message, problem
 
 
 def test_an_unknown_argument_of_the_trainer_is_named() -> None:

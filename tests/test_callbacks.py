@@ -13,6 +13,7 @@ from resweep.record import BEST, CHECKPOINTS, LAST, METRICS_FILE
 from resweep.rows import read_rows
 
 NAN, INF = float("nan"), float("inf")
+MODULE = SimpleNamespace(further_metrics=())
 
 
 def row(epoch: int, accuracy: float, loss: float) -> dict[str, float]:
@@ -83,7 +84,7 @@ def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path, start: int) -> N
     before = recorder_of(tmp_path, [(0.1, 1 / 3)] * start)
     after = EpochRecorder(tmp_path, "val/accuracy", "max", Silent())
     after.load_state_dict(before.state_dict())
-    after.on_fit_start(SimpleNamespace(should_stop=False), None)
+    after.on_fit_start(SimpleNamespace(should_stop=False), MODULE)
     assert after.rows == before.rows and after.diverged_at is None
     assert [one["epoch"] for one in read_rows(path)] == list(range(1, start + 1))
     assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
@@ -92,8 +93,18 @@ def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path, start: int) -> N
 def test_a_run_that_had_diverged_does_not_go_on(tmp_path: Path) -> None:
     recorder = recorder_of(tmp_path, [(0.5, 1.0), (0.1, NAN)])
     trainer = SimpleNamespace(should_stop=False)
-    recorder.on_fit_start(trainer, None)
+    recorder.on_fit_start(trainer, MODULE)
     assert trainer.should_stop and recorder.diverged_at == 2
+
+
+def test_further_metrics_have_columns_of_their_own(tmp_path: Path) -> None:
+    module = SimpleNamespace(further_metrics=("val/map",))
+    recorder = recorder_of(tmp_path, [(0.5, 1.0)])
+    recorder.rows[0]["val/map"] = 0.25
+    recorder.on_fit_start(SimpleNamespace(should_stop=False), module)
+    lines = (tmp_path / METRICS_FILE).read_text().splitlines()
+    assert lines[0].split(",")[3:6] == ["val/loss", "val/accuracy", "val/map"]
+    assert read_rows(tmp_path / METRICS_FILE)[0]["val/map"] == 0.25
 
 
 class FakeTrainer:

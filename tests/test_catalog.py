@@ -42,7 +42,8 @@ def test_the_default_is_marked_and_values_are_shown_as_they_are_typed() -> None:
     lines = describe("optimizer", []).splitlines()
     assert [line.split()[0] for line in lines if line.startswith("*") and "default" not in line] == ["*momentum"]
     adam = next(number for number, line in enumerate(lines) if line.startswith(" adam "))
-    assert lines[adam + 1].split() == ["lr=0.001", "betas=[0.9,0.999]", "eps=1e-08", "weight_decay=0.0", "no_decay=[]"]
+    shown = ["lr=0.001", "betas=[0.9,0.999]", "eps=1e-08", "weight_decay=0.0", "no_decay=[]", "layer_decay=1.0"]
+    assert lines[adam + 1].split() == shown
     assert "nesterov=false" in describe("optimizer", []) and "subset=null" in describe("data", [])
 
 
@@ -78,7 +79,7 @@ def test_what_there_is_not(name: str, nearest: str | None) -> None:
         describe(name, [])
     (problem,) = caught.value.problems
     assert (problem.key, problem.nearest) == (name, nearest)
-    allowed = "adam, adamw, momentum" if name.startswith("optimizer/") else "augment, data, executor"
+    allowed = "adadelta, adagrad, adam" if name.startswith("optimizer/") else "augment, averaging, data"
     assert f"there are {allowed}" in problem.message
 
 

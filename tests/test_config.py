@@ -33,7 +33,7 @@ def test_the_choices_are_named(loader: ConfigLoader) -> None:
     choices = freeze(compose(loader, ["optimizer=adam", "data=fake"]))["choices"]
     assert choices == {
         "data": "fake", "augment": "standard", "model": "resnet8", "optimizer": "adam", "scheduler": "onecycle",
-        "regularizer": "none", "loss": "cross_entropy",
+        "regularizer": "none", "averaging": "none", "loss": "cross_entropy",
     }  # fmt: skip
 
 

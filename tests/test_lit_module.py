@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 
 from resweep.build import build_data, build_lit_module, build_net
 from resweep.lit_module import LitClassifier
-from resweep.optim.schedules import constant
+from resweep.optim.regularizer import Regularizer
+from resweep.tasks import Multiclass
 
 Batch = tuple[Tensor, Tensor]
 L1 = 0.03
@@ -48,9 +50,13 @@ def small_net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
 
 
-def lit(net: nn.Module, optimizer: Callable = lambda groups: torch.optim.SGD(groups, lr=0.1), **settings: Any) -> Any:
-    values = {"num_classes": 3, "total_steps": 9, "steps_per_epoch": 3, "seed": 0, **settings}
-    return LitClassifier(net, nn.CrossEntropyLoss(), optimizer, constant, **values)
+def sgd(net: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+def lit(net: nn.Module, optimizer: Callable = sgd, l1: float = 0.0, **settings: Any) -> Any:
+    values = {"task": Multiclass(3), "seed": 0, "regularizer": Regularizer(l1=l1), **settings}
+    return LitClassifier(net, nn.CrossEntropyLoss(), optimizer, lambda optimizer: [], **values)
 
 
 def fit(module: LitClassifier, data: list[Batch], folder: Path, epochs: int = 1, **settings: Any) -> None:
@@ -85,7 +91,7 @@ def penalized_gradient(data: list[Batch], l1: float) -> list[Tensor]:
 
 def first_gradient(folder: Path, data: list[Batch], l1: float, **settings: Any) -> list[Tensor]:
     seen: list[list[Tensor]] = []
-    fit(lit(small_net(), lambda groups: Spy(groups, seen), l1=l1), data, folder, **settings)
+    fit(lit(small_net(), lambda net: Spy(net.parameters(), seen), l1=l1), data, folder, **settings)
     assert len(seen) == 1
     return seen[0]
 
@@ -173,7 +179,7 @@ def test_exemption_from_weight_decay_reaches_the_optimizer(no_decay: str, exempt
     config = frozen(f"optimizer={optimizer}", "optimizer.weight_decay=0.25", f"optimizer.no_decay={no_decay}")
     data = build_data(config)
     net = build_net(config, data)
-    made = build_lit_module(config, net, data).configure_optimizers()["optimizer"]
+    (made,), _ = build_lit_module(config, net, data).configure_optimizers()
     decay = {id(p): group["weight_decay"] for group in made.param_groups for p in group["params"]}
     assert len(decay) == len(list(net.parameters()))
     for name, parameter in net.named_parameters():
@@ -185,8 +191,13 @@ def test_steps_of_the_schedule_count_updates_not_batches() -> None:
     changes = ["trainer.accumulate_grad_batches=3", "trainer.max_epochs=5", "scheduler=cosine"]
     config = frozen(*changes)
     data = build_data(config)
-    module = build_lit_module(config, build_net(config, data), data)
-    assert (module.steps_per_epoch, module.total_steps) == (2, 10)
+    (optimizer,), (schedule,) = build_lit_module(config, build_net(config, data), data).configure_optimizers()
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"] / config["optimizer"]["lr"])
+        optimizer.step()
+        schedule["scheduler"].step()
+    assert rates == pytest.approx([(1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)])
 
 
 def test_validation_and_test_report_the_plain_cross_entropy() -> None:
@@ -198,5 +209,106 @@ def test_validation_and_test_report_the_plain_cross_entropy() -> None:
         module.test_step((images, targets), 0)
         expected = F.cross_entropy(module(images), targets).item()
     module.on_test_epoch_end()
-    assert module.val_mean.compute()[0] == pytest.approx(expected, rel=1e-6)
-    assert module.test_result[0]["loss"] == pytest.approx(expected, rel=1e-6)
+    assert module.val_metrics.compute()[0] == pytest.approx(expected, rel=1e-6)
+    assert module.test_result.scores["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def by_hand(data: list[Batch], step: Callable[[nn.Module, Batch], None]) -> nn.Module:
+    net = small_net().train()
+    for batch in data:
+        step(net, batch)
+    return net
+
+
+def gradient(net: nn.Module, batch: Batch) -> None:
+    net.zero_grad()
+    F.cross_entropy(net(batch[0]), batch[1]).backward()
+
+
+def test_sharpness_aware_steps_are_those_of_another_library(tmp_path: Path) -> None:
+    from pytorch_optimizer import SAM
+
+    data = batches(5)
+    module = lit(small_net(), regularizer=Regularizer(sam_rho=0.1))
+    fit(module, data, tmp_path)
+    net = small_net().train()
+    other = SAM(net.parameters(), torch.optim.SGD, rho=0.1, lr=0.1)
+    first, losses = [], []
+    for images, targets in data:
+        loss = F.cross_entropy(net(images), targets)
+        losses.append(loss.item())
+        loss.backward()
+        first.append({name: value.clone() for name, value in net.named_buffers()})
+        other.first_step(zero_grad=True)
+        F.cross_entropy(net(images), targets).backward()
+        other.second_step(zero_grad=True)
+        net.load_state_dict(first[-1], strict=False)  # running statistics without the second evaluation
+    torch.testing.assert_close(dict(module.net.named_parameters()), dict(net.named_parameters()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(dict(module.net.named_buffers()), first[-1], rtol=1e-5, atol=1e-6)
+    assert module.train_mean.count == 30 and module.train_mean.compute()[0] == pytest.approx(sum(losses) / 5, rel=1e-5)
+
+
+def test_an_optimizer_that_evaluates_often_meets_one_function(tmp_path: Path) -> None:
+    module = lit(Dropped(), lambda net: torch.optim.LBFGS(net.parameters(), max_iter=4))
+    fit(module, batches(2), tmp_path)
+    drawn = torch.stack(module.net.masks)
+    assert len(drawn) > 4 and len(drawn.unique(dim=0)) == 2, "one mask per batch, however often it is evaluated"
+    assert module.train_mean.count == 12
+
+
+def test_weights_stay_within_the_limit_after_each_step(tmp_path: Path) -> None:
+    module = lit(small_net(), regularizer=Regularizer(max_norm=0.3))
+    fit(module, batches(3), tmp_path)
+    for weight in (module.net[0].weight, module.net[4].weight):
+        norms = weight.detach().flatten(1).norm(dim=1)
+        assert norms.max() <= 0.3 * (1 + 1e-6) and weight.abs().sum() > 0
+
+
+def test_validation_judges_the_average_of_the_weights(tmp_path: Path) -> None:
+    data = batches(4)
+    module = lit(small_net(), ema_decay=0.9)
+    fit(module, data, tmp_path)
+    average: dict[str, Tensor] = {}
+
+    def step(net: nn.Module, batch: Batch) -> None:
+        gradient(net, batch)
+        sgd(net).step()
+        count = len(average.setdefault("steps", torch.zeros(0)))
+        average["steps"] = torch.zeros(count + 1)
+        decay = min(0.9, (1 + count) / (10 + count)) if count else 0.0
+        for name, value in net.named_parameters():
+            average[name] = decay * average.get(name, torch.zeros(())) + (1 - decay) * value.detach()
+
+    net = by_hand(data, step)
+    torch.testing.assert_close(dict(module.net.named_parameters()), dict(net.named_parameters()), rtol=1e-5, atol=1e-6)
+    kept = {name: average[name] for name, _ in net.named_parameters()}
+    found = {name: value.detach() for name, value in module.average.module.named_parameters()}
+    torch.testing.assert_close(found, kept, rtol=1e-5, atol=1e-6)
+    (images, targets), *_ = batches(1)
+    expected = F.cross_entropy(module.average.module.eval()(images), targets).item()
+    assert module.val_scores["val/loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_validation_judges_lookaheads_slow_weights(tmp_path: Path) -> None:
+    data = batches(5)
+    module = lit(small_net(), lookahead_steps=3, lookahead_alpha=0.5)
+    fit(module, data, tmp_path)
+    slow = [p.detach().clone() for p in small_net().parameters()]
+    counted = []
+
+    def step(net: nn.Module, batch: Batch) -> None:
+        gradient(net, batch)
+        sgd(net).step()
+        counted.append(batch)
+        if len(counted) == 3:
+            for index, p in enumerate(net.parameters()):
+                slow[index] = slow[index] + 0.5 * (p.detach() - slow[index])
+                p.data.copy_(slow[index])
+
+    net = by_hand(data, step)
+    torch.testing.assert_close(list(module.net.parameters()), list(net.parameters()), rtol=1e-5, atol=1e-6)
+    for parameter, value in zip(net.parameters(), slow, strict=True):
+        parameter.data.copy_(value)
+    (images, targets), *_ = batches(1)
+    expected = F.cross_entropy(net.eval()(images), targets).item()
+    assert module.val_scores["val/loss"] == pytest.approx(expected, rel=1e-5)

@@ -22,7 +22,14 @@ from torch import nn
 from resweep.data.datamodule import ImageDataModule
 from resweep.errors import Problem, RequestError, nearest_name
 from resweep.lit_module import LitClassifier
+from resweep.losses import check_loss
+from resweep.optim.closures import check_closures
+from resweep.optim.param_groups import param_groups
+from resweep.optim.regularizer import Regularizer
+from resweep.optim.schedules import make_scheduler, scheduler_configs
+from resweep.ranking import UNDECIDED
 from resweep.schema import covers
+from resweep.tasks import Task, task_for
 
 Config = Mapping[str, Any]
 # Arguments of Lightning's Trainer that would break what a record promises.
@@ -33,8 +40,15 @@ OWN_TRAINER_ARGUMENTS = frozenset({
     "num_sanity_val_steps", "overfit_batches", "plugins", "reload_dataloaders_every_n_epochs", "strategy",
     "use_distributed_sampler", "val_check_interval",
 })  # fmt: skip
+# Keys of the data section that the datamodule takes; the source's own are below data.source.
+DATA_KEYS = (
+    "batch_size", "val_size", "test_size", "split_seed", "subset", "num_workers", "num_folds", "fold", "label_noise",
+    "balance", "image_size", "channels",
+)  # fmt: skip
 # Keys of a component that this package reads itself instead of passing them on.
-OWN_KEYS = ("_target_", "_partial_", "no_decay")
+OWN_KEYS = {"optimizer": ("no_decay", "layer_decay"), "scheduler": ("interval",)}
+# Top-level packages that an extra of this package installs.
+EXTRAS = {"timm": "timm", "pytorch_optimizer": "optimizers"}
 
 
 def allowed(config: Config) -> list[str]:
@@ -55,7 +69,8 @@ def component(key: str, section: Config, allowed: Collection[str] = ()) -> Calla
     """
     name = section["_target_"]
     target = _located(f"{key}._target_", name, allowed)
-    arguments = {argument: value for argument, value in section.items() if argument not in OWN_KEYS}
+    own = ("_target_", "_partial_", *OWN_KEYS.get(key, ()))
+    arguments = {argument: value for argument, value in section.items() if argument not in own}
     taken = _keyword_names(target)
     problems = [
         Problem(f"{key}.{argument}", str(value), f"{name} has no such argument; it has {', '.join(taken)}",
@@ -77,7 +92,9 @@ def _located(key: str, name: str, allowed: Collection[str]) -> Any:
     try:
         target = getattr(importlib.import_module(module), attribute)
     except (ImportError, ValueError, AttributeError) as error:
-        raise RequestError(Problem(key, name, f"cannot be imported: {_last_line(error)}")) from error
+        extra = EXTRAS.get((getattr(error, "name", None) or "").split(".")[0])
+        remedy = "" if extra is None else f"; install it: pip install 'resweep[{extra}]'"
+        raise RequestError(Problem(key, name, f"cannot be imported: {_last_line(error)}{remedy}")) from error
     home = getattr(target, "__module__", None) or ""
     named = any(covers(entry, name) for entry in allowed)
     if not callable(target) or not (named or home.split(".")[0] == module.split(".")[0]):
@@ -134,40 +151,102 @@ def build_data(config: Config) -> ImageDataModule:
     data, names = config["data"], allowed(config)
     source = _made("data", component("data.source", data["source"], names))
     augment = _made("augment", component("augment", config["augment"], names))
-    keys = ("batch_size", "val_size", "test_size", "split_seed", "subset", "num_workers")
-    return _made("data", ImageDataModule, source, augment, seed=config["seed"], **{key: data[key] for key in keys})
+    settings = {key: data[key] for key in DATA_KEYS if key in data}
+    return _made("data", ImageDataModule, source, augment, seed=config["seed"], **settings)
 
 
 def build_net(config: Config, data: ImageDataModule) -> nn.Module:
-    """Build the net for the data's channels and classes, initialized from the run's seed by the caller."""
+    """Build the net for the data's channels, classes and image size, initialized from the run's seed by the caller."""
     make = component("model", config["model"], allowed(config))
-    net = _made("model", make, num_classes=data.num_classes, in_channels=data.in_channels)
+    facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": data.in_channels}
+    if "image_size" in (_keyword_names(make.func) or ()):
+        facts["image_size"] = tuple(data.image_shape[1:])
+    net = _made("model", make, **facts)
     return net.to(memory_format=torch.channels_last if config["channels_last"] else torch.contiguous_format)
+
+
+def build_task(config: Config, data: ImageDataModule) -> Task:
+    """Return what the labels of the data mean.
+
+    Raises:
+        RequestError: ``thresholds`` or ``monitor`` is for labels, and the data has classes.
+    """
+    task = _made("thresholds", task_for, data.train.labels, data.num_classes, config.get("thresholds", UNDECIDED))
+    measured = [f"val/{name}" for name in ("loss", "accuracy", *task.further_metrics)]
+    if config["monitor"] not in measured:
+        names = ", ".join(measured)
+        message = f"is not measured after an epoch of {task.name} training; there are {names}"
+        raise RequestError(Problem("monitor", config["monitor"], message))
+    return task
+
+
+def build_loss(config: Config, data: ImageDataModule, task: Task) -> nn.Module:
+    """Build the loss of training, with the weights of the classes where they are asked for."""
+    section = dict(config["loss"])
+    make = component("loss", section, allowed(config))
+    taken = _keyword_names(make.func) or ()
+    given: dict[str, Any] = {}
+    if "multilabel" in taken and task.name == "multilabel":
+        given["multilabel"] = True
+    if data.class_weights is not None:
+        name = "weight" if "weight" in taken else "pos_weight"
+        if name not in taken or section.get(name) is not None:
+            message = f"loss={config['choices']['loss']} takes no weights of this data's classes"
+            raise RequestError(Problem("data.balance", "weights", f"{message}; set data.balance=sampling"))
+        given[name] = data.class_weights
+    loss = _made("loss", make, **given)
+    check_loss(loss, task, mixes=data.augment.mixes)
+    return loss
 
 
 def steps_per_epoch(config: Config, data: ImageDataModule) -> int:
     """Return the optimizer steps of one epoch."""
-    return math.ceil(len(data.train_dataloader()) / config["trainer"]["accumulate_grad_batches"])
+    return math.ceil(data.train_batches / config["trainer"]["accumulate_grad_batches"])
 
 
 def build_lit_module(config: Config, net: nn.Module, data: ImageDataModule) -> LitClassifier:
-    """Put net, loss, optimizer and scheduler together."""
-    optimizer, names = dict(config["optimizer"]), allowed(config)
-    weight_decay = optimizer.get("weight_decay", 0.0)
-    per_epoch = steps_per_epoch(config, data)
-    return LitClassifier(
-        net,
-        _made("loss", component("loss", config["loss"], names)),
-        component("optimizer", optimizer, names),
-        component("scheduler", config["scheduler"], names),
-        num_classes=data.num_classes,
-        total_steps=per_epoch * config["trainer"]["max_epochs"],
-        steps_per_epoch=per_epoch,
-        seed=config["seed"],
-        weight_decay=weight_decay,
-        no_decay=tuple(optimizer.get("no_decay", ())),
-        l1=config["regularizer"]["l1"],
-    )
+    """Put net, loss, optimizer, schedule, regularizer and averaging together."""
+    task = build_task(config, data)
+    regularizer = Regularizer(**config["regularizer"])
+    make_optimizer, make_schedules = _optimizer(config), _schedules(config, data)
+    return _made(
+        "averaging", LitClassifier, net, build_loss(config, data, task), make_optimizer, make_schedules,
+        task=task, seed=config["seed"], regularizer=regularizer, **config.get("averaging", {}),
+    )  # fmt: skip
+
+
+def _optimizer(config: Config) -> Callable[[nn.Module], torch.optim.Optimizer]:
+    """Return what makes the optimizer for a net, over its parameter groups."""
+    section = config["optimizer"]
+    make = component("optimizer", section, allowed(config))
+    check_closures(config, make.func)
+
+    def optimizer(net: nn.Module) -> torch.optim.Optimizer:
+        groups = param_groups(
+            net,
+            section.get("weight_decay", 0.0),
+            tuple(section.get("no_decay", ())),
+            section.get("lr"),
+            section.get("layer_decay", 1.0),
+        )
+        return make(groups, net=net) if getattr(make.func, "needs_net", False) else make(groups)
+
+    return optimizer
+
+
+def _schedules(config: Config, data: ImageDataModule) -> Callable[[torch.optim.Optimizer], list[dict[str, Any]]]:
+    """Return what makes the schedules of an optimizer."""
+    section, per_epoch = config["scheduler"], steps_per_epoch(config, data)
+    make = component("scheduler", section, allowed(config))
+    interval = section.get("interval", "step")
+
+    def schedules(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+        total = per_epoch * config["trainer"]["max_epochs"]
+        made = make_scheduler(make, optimizer, total, per_epoch, interval)
+        monitor = section.get("monitor", config["monitor"])
+        return scheduler_configs(made, interval, monitor)
+
+    return schedules
 
 
 def build_trainer(config: Config, run_dir: Path | None, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:

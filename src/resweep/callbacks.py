@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from resweep.record import BEST, CHECKPOINTS, COLUMNS, LAST, METRICS_FILE, write_atomic
+from resweep.record import BEST, CHECKPOINTS, COLUMNS, LAST, METRICS_FILE, columns, write_atomic
 from resweep.rows import plain
 from resweep.stopping import StopSignal
 
@@ -73,6 +73,7 @@ class EpochRecorder(Callback):
         self.rows: list[dict[str, float]] = []
         self.diverged_at: int | None = None
         self.partial: dict[str, Any] | None = None
+        self.columns = COLUMNS
 
     @property
     def best_row(self) -> dict[str, float] | None:
@@ -94,8 +95,9 @@ class EpochRecorder(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows of the checkpoint and no later ones; a run that had diverged by then stays so."""
+        self.columns = columns(pl_module.further_metrics)
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(plain(row) for row in self.rows)
         write_atomic(self.path, text.getvalue())
@@ -142,14 +144,12 @@ class EpochRecorder(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's row; validation is over by now."""
         loss, accuracy = pl_module.train_mean.compute()
-        val_loss, val_accuracy = pl_module.val_mean.compute()
         now = time.perf_counter()
         row = {
             "epoch": trainer.current_epoch + 1,
             "train/loss": loss,
             "train/accuracy": accuracy,
-            "val/loss": val_loss,
-            "val/accuracy": val_accuracy,
+            **pl_module.val_scores,
             "lr": self.lr,
             "seconds": now - self.started,
             "images_per_second": self.images / max(self.train_ended - self.started, 1e-9),
@@ -166,12 +166,9 @@ class EpochRecorder(Callback):
     def _publish(self, trainer: Trainer, row: dict[str, float]) -> None:
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8", newline="") as stream:
-            csv.DictWriter(stream, COLUMNS, lineterminator="\n").writerow(plain(row))
+            csv.DictWriter(stream, self.columns, lineterminator="\n").writerow(plain(row))
         scalars = {
-            "train/loss": row["train/loss"],
-            "train/accuracy": row["train/accuracy"],
-            "val/loss": row["val/loss"],
-            "val/accuracy": row["val/accuracy"],
+            **{name: value for name, value in row.items() if name.startswith(("train/", "val/"))},
             "lr": row["lr"],
             "time/epoch_seconds": row["seconds"],
             "time/images_per_second": row["images_per_second"],

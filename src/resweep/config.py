@@ -29,16 +29,20 @@ from resweep.record import CONFIG_FILE, write_atomic
 
 ENTRY = "train"
 # Groups whose choice is part of what a run is; the others say where and how it is carried out.
-AXES = ("data", "augment", "model", "optimizer", "scheduler", "regularizer", "loss")
+AXES = ("data", "augment", "model", "optimizer", "scheduler", "regularizer", "averaging", "loss")
 # Facts of a machine or of a request: they never change what is computed, so the digest leaves them out.
 MACHINE_KEYS = (
     "runs_dir", "sweep_name", "threads", "logger", "search", "executor", "sweep", "experiment", "import_path",
-    "checkpoint_every", "data.root", "data.download", "data.num_workers", "data.source.root", "data.source.download",
-    "trainer.accelerator", "trainer.devices",
+    "checkpoint_every", "diagnostics_every", "data.root", "data.download", "data.num_workers", "data.source.root",
+    "data.source.download", "data.file", "data.source.file", "trainer.accelerator", "trainer.devices",
 )  # fmt: skip
 _BELOW_MACHINE_KEYS = tuple(f"{key}." for key in MACHINE_KEYS)
 # Data sets whose content does not depend on where they lie.
-FIXED_DATA = ("digits", "mnist", "cifar10", "fake")
+FIXED_DATA = (
+    "digits", "mnist", "fashion_mnist", "kmnist", "emnist", "svhn", "cifar10", "cifar100", "stl10", "flowers102",
+    "oxford_pets", "fgvc_aircraft", "stanford_cars", "dtd", "eurosat", "food101", "imagenet", "fake",
+)  # fmt: skip
+WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".bin", ".npz", ".safetensors")
 GIVEN_BY_RUN = "logger.save_dir"
 ID_LENGTH = 5
 
@@ -98,12 +102,22 @@ def _with_facts(plain: dict[str, Any], composed: DictConfig) -> dict[str, Any]:
     given_mode = composed.get("monitor_mode")
     plain["monitor_mode"] = best_direction(plain["monitor"]) if given_mode is None else given_mode
     plain["data"]["content"] = _content(plain["data"])
+    _absolute_weights(plain["model"])
     plain["import_path"] = _absolute("." if plain.get("import_path") is None else plain["import_path"])
     plain["runs_dir"] = _absolute(plain.get("runs_dir"))
     for section in (plain["data"], plain["data"].get("source") or {}):
-        if isinstance(section, dict) and section.get("root") is not None:
-            section["root"] = os.path.abspath(os.path.expanduser(str(section["root"])))
+        for key in ("root", "file"):
+            if isinstance(section, dict) and section.get(key) is not None:
+                section[key] = _absolute(str(section[key]))
     return plain
+
+
+def _absolute_weights(model: Any) -> None:
+    """Make the path of a file of weights absolute, in place."""
+    for key in ("weights", "pretrained"):
+        value = model.get(key) if isinstance(model, dict) else None
+        if isinstance(value, str) and (os.sep in value or value.endswith(WEIGHT_FILES)):
+            model[key] = _absolute(value)
 
 
 class Freezer:
@@ -170,25 +184,35 @@ def best_direction(metric: Any) -> str:
 def _content(data: Mapping[str, Any]) -> str | None:
     """Return what tells this data set from another one with the same settings; None where the name says it all.
 
-    A folder of the user's own is known by the names and sizes of its files, wherever it lies.
+    A folder of the user's own is known by the names and sizes of its files, a table by its text, wherever they lie.
     """
-    root = data.get("root")
-    if data.get("name") in FIXED_DATA or not isinstance(root, str) or not os.path.isdir(root):
+    root, table = (_absolute(data.get(key)) for key in ("root", "file"))
+    if data.get("name") in FIXED_DATA:
         return None
-    return _listing(os.path.abspath(os.path.expanduser(root)))
+    if isinstance(table, str) and os.path.isfile(table):
+        return hashlib.blake2b(Path(table).read_bytes(), digest_size=8).hexdigest()
+    return _listing(root) if isinstance(root, str) and os.path.isdir(root) else None
 
 
 @lru_cache(maxsize=16)
 def _listing(root: str) -> str:
     """Hash the relative names and sizes of all files below a folder."""
     found = hashlib.blake2b(digest_size=8)
-    for folder, subfolders, files in os.walk(root):
-        subfolders.sort()
-        for name in sorted(files):
-            path = os.path.join(folder, name)
-            size = os.path.getsize(path) if os.path.exists(path) else -1
-            found.update(f"{os.path.relpath(path, root)}\0{size}\0".encode("utf-8", "surrogateescape"))
+    for name, size in _files(root, ""):
+        found.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
     return found.hexdigest()
+
+
+def _files(folder: str, below: str) -> Iterator[tuple[str, int]]:
+    """Give name and size (-1: a link to nothing) of every file, those of a folder before those of its subfolders."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if not entry.is_dir():
+            yield f"{below}{entry.name}", entry.stat().st_size if entry.is_file() else -1
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _files(entry.path, f"{below}{entry.name}/")
 
 
 def _absolute(path: Any) -> Any:

@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from resweep.metrics import ClassifierMetrics, RunningMean
-from resweep.optim.param_groups import param_groups
+from resweep.metrics import RunningMean, epoch_metrics
+from resweep.optim.averaging import Lookahead, moving_average
+from resweep.optim.max_norm import project_max_norm_
+from resweep.optim.regularizer import Regularizer
+from resweep.optim.sam import ascended, statistics_kept
+from resweep.optim.schedules import step_plateaus
+from resweep.scores import full_metrics
 from resweep.seeding import derive_seed
+from resweep.tasks import Task
 
-OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-SchedulerFactory = Callable[..., torch.optim.lr_scheduler.LRScheduler]
+OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
+SchedulesFactory = Callable[[torch.optim.Optimizer], list[dict[str, Any]]]
 
 
 class LitClassifier(LightningModule):
-    """Trains a net to tell K classes apart.
+    """Trains a net to tell K classes apart, or to give each image those of K labels that it has.
 
-    The loss of training is the given one; validation and test report the plain cross-entropy, so that settings with
-    different losses can be compared. Random layers (dropout) draw from a generator seeded anew at every step from the
-    run's seed and the step's position, so that a continued run draws what an uninterrupted one draws.
+    The loss of training is the given one; validation and test report the plain loss of the task, so that settings with
+    different losses can be compared. Random layers (dropout) draw from a generator seeded anew for every batch from
+    the run's seed and the batch's position: a continued run draws what an uninterrupted one draws. An optimizer that
+    evaluates a batch several times in a step (L-BFGS, sharpness-aware steps) meets the same draws each time; metrics
+    and the running statistics of batch normalization count the first evaluation only.
 
     Args:
         net: images float32 (B, C, H, W) to logits float32 (B, K).
-        loss: logits (B, K) and targets int64 (B,) to a scalar.
-        optimizer: takes parameter groups.
-        scheduler: takes the optimizer and the keywords ``total_steps`` and ``steps_per_epoch``; stepped once per
-            optimizer step.
-        num_classes: K, at least 2.
-        total_steps: optimizer steps of the whole training.
-        steps_per_epoch: optimizer steps of one epoch.
+        loss: logits (B, K) and targets, as the task and the augmentation give them, to a scalar.
+        optimizer: takes the net.
+        scheduler: takes the optimizer and returns Lightning's descriptions of its schedules.
+        task: what the labels mean.
         seed: the run's seed.
-        weight_decay: as the optimizer takes it (L2 or decoupled).
-        no_decay: which parameters are exempt from weight decay, a subset of ``bias`` and ``norm``.
-        l1: factor of the sum of absolute values of all parameters with two or more dimensions; unit: loss per unit of
-            weight. Its subgradient is added to the gradient before each optimizer step; reported losses leave it out.
+        regularizer: what else acts on the weights.
+        ema_decay: decay of an exponential moving average of the weights, which then is what validation and test
+            judge; None for none.
+        lookahead_steps: steps between two moves of Lookahead's slow weights, which validation and test judge; 0 for
+            no Lookahead.
+        lookahead_alpha: share of the way that the slow weights move.
+
+    Raises:
+        ValueError: a decay, step or share is out of its range.
     """
 
     def __init__(
@@ -46,76 +56,110 @@ class LitClassifier(LightningModule):
         net: nn.Module,
         loss: nn.Module,
         optimizer: OptimizerFactory,
-        scheduler: SchedulerFactory,
+        scheduler: SchedulesFactory,
         *,
-        num_classes: int,
-        total_steps: int,
-        steps_per_epoch: int,
+        task: Task,
         seed: int,
-        weight_decay: float = 0.0,
-        no_decay: tuple[str, ...] = (),
-        l1: float = 0.0,
+        regularizer: Regularizer | None = None,
+        ema_decay: float | None = None,
+        lookahead_steps: int = 0,
+        lookahead_alpha: float = 0.5,
     ) -> None:
         super().__init__()
         self.net = net
         self.loss = loss
         self.make_optimizer = optimizer
-        self.make_scheduler = scheduler
-        self.total_steps = total_steps
-        self.steps_per_epoch = steps_per_epoch
+        self.make_schedules = scheduler
+        self.task = task
         self.seed = seed
-        self.weight_decay = weight_decay
-        self.no_decay = no_decay
-        self.l1 = l1
-        self.penalized = [p for p in net.parameters() if p.requires_grad and p.dim() > 1]
-        self.train_mean = RunningMean()
-        self.val_mean = RunningMean()
-        self.test_metrics = ClassifierMetrics(num_classes)
+        self.regularizer = regularizer or Regularizer()
+        self.trained = [p for p in net.parameters() if p.requires_grad]
+        self.penalized = [p for p in self.trained if p.dim() > 1]
+        self.average = None if ema_decay is None else moving_average(net, ema_decay)
+        self.lookahead = Lookahead(self.trained, lookahead_steps, lookahead_alpha) if lookahead_steps else None
+        self.evaluations = 0
+        self.train_mean = RunningMean(task)
+        self.val_metrics = epoch_metrics(task)
+        self.val_scores: dict[str, float] = {}
+        self.further_metrics = tuple(f"val/{name}" for name in task.further_metrics)
+        self.test_metrics = full_metrics(task)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B, K) of normalized images (B, C, H, W)."""
-        return self.net(images)
+        """Return the logits (B, K) of normalized images (B, C, H, W), by the averaged weights where there are any."""
+        return self.net(images) if self.average is None else self.average.module(images)
 
     def on_train_epoch_start(self) -> None:
         """Forget the sums of the epoch before."""
         self.train_mean.reset()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed the random layers by position."""
-        seed = derive_seed(self.seed, "step", self.current_epoch, batch_idx)
-        torch.default_generator.manual_seed(seed)
-        if self.device.type != "cpu":  # torch.manual_seed costs 2 ms where an absent accelerator has to be noted
-            torch.manual_seed(seed)
+        """Begin to count the evaluations of a batch."""
+        self.evaluations = 0
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of one batch and add it to the epoch's means."""
+        """Return the loss of one batch; its first evaluation is added to the epoch's means."""
         images, targets = batch
+        self._seed_random_layers(batch_idx)
+        self.evaluations += 1
+        if self.evaluations > 1:
+            with statistics_kept(self.net):
+                return self.loss(self.net(images), targets)
         logits = self.net(images)
         loss = self.loss(logits, targets)
         self.train_mean.update(loss.detach(), logits.detach(), targets)
         return loss
 
+    def _seed_random_layers(self, batch_idx: int) -> None:
+        """Seed by position."""
+        seed = derive_seed(self.seed, "step", self.current_epoch, batch_idx)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":  # torch.manual_seed costs 2 ms where an absent accelerator has to be noted
+            torch.manual_seed(seed)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Add the subgradient of the L1 penalty."""
-        if self.l1 > 0:
-            used = [p for p in self.penalized if p.grad is not None]
-            signs = torch._foreach_sign([p.detach() for p in used])
-            torch._foreach_add_([p.grad for p in used], signs, alpha=self.l1)
+        self.regularizer.penalize(self.penalized)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Make one step, sharpness-aware if asked for; then limit and average the weights."""
+        rules = self.regularizer
+        optimizer.step(closure=optimizer_closure if rules.sam_rho == 0 else lambda: self._sharpened(optimizer_closure))
+        if rules.max_norm is not None:
+            project_max_norm_(self.net, rules.max_norm)
+        if self.lookahead is not None:
+            self.lookahead.update(self.trained)
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+
+    def _sharpened(self, closure: Callable[[], Any]) -> Any:
+        """Leave the gradient of the worst place nearby; return the loss here."""
+        loss = closure()
+        with ascended(self.trained, self.regularizer.sam_rho, self.regularizer.sam_adaptive):
+            closure()
+        return loss
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the validation before."""
-        self.val_mean.reset()
+        self.val_metrics.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Add one batch to the validation means."""
+        """Add one batch to the validation's metrics."""
         images, targets = batch
-        logits = self.net(images)
-        self.val_mean.update(F.cross_entropy(logits.float(), targets), logits, targets)
+        with self._judged_weights():
+            logits = self(images)
+        self.val_metrics.update(self.task.loss(logits, targets), logits, targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Publish ``val/loss`` and ``val/accuracy`` to callbacks (checkpoints, early stopping)."""
-        loss, accuracy = self.val_mean.compute()
-        self.log_dict({"val/loss": loss, "val/accuracy": accuracy}, logger=False)
+        """Publish ``val/loss``, ``val/accuracy`` and what else the task has, to callbacks and schedules."""
+        self.val_scores = {f"val/{name}": value for name, value in self.val_metrics.values().items()}
+        self.log_dict(self.val_scores, logger=False)
+        step_plateaus(self.trainer.lr_scheduler_configs, self.val_scores)
 
     def on_test_epoch_start(self) -> None:
         """Forget the test before."""
@@ -124,14 +168,20 @@ class LitClassifier(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch to the test metrics."""
         images, targets = batch
-        self.test_metrics.update(self.net(images), targets)
+        with self._judged_weights():
+            self.test_metrics.update(self(images), targets)
 
     def on_test_epoch_end(self) -> None:
-        """Compute the full set; kept in ``test_result`` as (name to value, confusion matrix)."""
+        """Compute the full set; kept in ``test_result``."""
         self.test_result = self.test_metrics.compute()
 
+    def _judged_weights(self) -> AbstractContextManager[None]:
+        """Put Lookahead's slow weights in place; an average is a net of its own."""
+        if self.lookahead is None or self.average is not None:
+            return nullcontext()
+        return self.lookahead.slow_weights(self.trained)
+
     def configure_optimizers(self) -> Any:
-        """Build the optimizer over the net's parameter groups and its per-step schedule."""
-        optimizer = self.make_optimizer(param_groups(self.net, self.weight_decay, self.no_decay))
-        scheduler = self.make_scheduler(optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        """Build the optimizer over the net's parameter groups and its schedules."""
+        optimizer = self.make_optimizer(self.net)
+        return [optimizer], self.make_schedules(optimizer)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,9 +34,20 @@ LAST = "last.ckpt"
 COLUMNS = (  # of metrics.csv
     "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "seconds", "images_per_second",
 )  # fmt: skip
+AFTER = "val/accuracy"  # further validation metrics of a task stand behind this column
 
 FINISHED = frozenset({"completed", "diverged", "pruned"})
 STATES = FINISHED | {"pending", "running", "failed", "lost", "interrupted"}
+
+
+def columns(further: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the columns of ``metrics.csv`` for a task.
+
+    Args:
+        further: validation metrics besides loss and accuracy, as in ``val/map``.
+    """
+    place = COLUMNS.index(AFTER) + 1
+    return (*COLUMNS[:place], *further, *COLUMNS[place:])
 
 
 def utc_now() -> str:

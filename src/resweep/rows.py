@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from resweep.record import COLUMNS
-
 
 def plain(row: dict[str, float]) -> dict[str, str]:
     """Return a row as it is written: ten digits, the epoch as a whole number."""
@@ -25,12 +23,13 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    header = lines[0] if lines else []
     rows = []
     for number, line in enumerate(lines[1:], 2):
         try:
-            if len(line) != len(COLUMNS):
+            if len(line) != len(header):
                 raise ValueError("wrong number of values")
-            rows.append({key: float(value) for key, value in zip(COLUMNS, line, strict=True)})
+            rows.append({key: float(value) for key, value in zip(header, line, strict=True)})
         except ValueError as error:
             if number != len(lines):
                 raise ValueError(f"{path}, line {number}: {error}") from error

@@ -16,8 +16,8 @@ from resweep.config import flatten
 from resweep.errors import Problem, nearest_key
 
 ALLOWED_TARGETS = (
-    "resweep.data.", "resweep.models.", "resweep.optim.", "resweep.tensorboard.", "torch.optim.", "torch.nn.",
-    "torchvision.models.", "pytorch_lightning.loggers.",
+    "resweep.data.", "resweep.losses.", "resweep.models.", "resweep.optim.", "resweep.tensorboard.", "torch.optim.",
+    "torch.nn.", "torchvision.models.", "pytorch_lightning.loggers.",
 )  # fmt: skip
 
 
@@ -71,6 +71,8 @@ def or_null(rule: Rule) -> Rule:
     return Rule(f"{rule.text}, or null", lambda value: value is None or rule.accepts(value))
 
 
+CHANNELS = Rule("must be 1 or 3", lambda value: _is_whole(value) and value in (1, 3))
+FACTOR = Rule("must be a number above 0 and at most 1", lambda value: _is_number(value) and 0 < value <= 1)
 FLAG = Rule("must be true or false", lambda value: isinstance(value, bool))
 TEXT = Rule("must be text", lambda value: isinstance(value, str) and value != "")
 NUMBER = Rule("must be a number", _is_number)
@@ -100,7 +102,16 @@ SEEDS = Rule(
         and len(set(value)) == len(value)
     ),
 )
-METRIC = one_of("val/accuracy", "val/loss")
+METRIC = one_of("val/accuracy", "val/loss", "val/f1", "val/map")
+OPEN_SHARE = Rule("must be a number above 0 and below 1", lambda value: _is_number(value) and 0 < value < 1)
+THRESHOLDS = Rule(
+    "must be a number above 0 and below 1, a list of them with one per label, or the word validation",
+    lambda value: (
+        value == "validation"
+        or OPEN_SHARE.accepts(value)
+        or (isinstance(value, list) and value != [] and all(map(OPEN_SHARE.accepts, value)))
+    ),
+)
 SEARCHES = ("random", "tpe", "halton", "sobol", "gp", "nsga2")
 
 RULES: dict[str, Rule] = {
@@ -113,6 +124,8 @@ RULES: dict[str, Rule] = {
     "monitor_mode": one_of("min", "max"),
     "data.content": or_null(TEXT),
     "checkpoint_every": whole(1),
+    "thresholds": THRESHOLDS,
+    "diagnostics_every": or_null(whole(1)),
     "import_path": or_null(TEXT),
     "data.name": TEXT,
     "data.batch_size": whole(1),
@@ -123,6 +136,21 @@ RULES: dict[str, Rule] = {
     "data.num_workers": whole(0),
     "data.root": or_null(TEXT),
     "data.image_size": or_null(whole(1)),
+    "data.channels": or_null(CHANNELS),
+    "data.num_folds": or_null(whole(2)),
+    "data.fold": or_null(whole(0)),
+    "data.label_noise": number(0, 1),
+    "data.balance": or_null(one_of("sampling", "weights")),
+    "optimizer.layer_decay": FACTOR,
+    "scheduler.monitor": METRIC,
+    "scheduler.interval": one_of("step", "epoch"),
+    "regularizer.l1": number(0),
+    "regularizer.max_norm": or_null(number(0, positive=True)),
+    "regularizer.sam_rho": number(0),
+    "regularizer.sam_adaptive": FLAG,
+    "averaging.ema_decay": or_null(OPEN_SHARE),
+    "averaging.lookahead_steps": whole(0),
+    "averaging.lookahead_alpha": FACTOR,
     "trainer.max_epochs": whole(1),
     "trainer.devices": Rule(
         "must be 1, or a list with one device's number: a run uses one device",
@@ -166,17 +194,41 @@ ARGUMENT_RULES: dict[str, Rule] = {
     "dampening": number(0, 1),
     "alpha": number(0, 1),
     "betas": PAIR,
+    "rho": number(0, 1),
+    "adamw_lr": or_null(number(0)),
+    "adjust_lr_fn": one_of("original", "match_rms_adamw"),
+    "ns_dtype": one_of("bfloat16", "float32"),
+    "ns_steps": whole(1),
+    "line_search_fn": or_null(one_of("strong_wolfe")),
+    "history_size": whole(1),
+    "max_iter": whole(1),
+    "max_eval": or_null(whole(1)),
+    "matrix_eps": number(0, positive=True),
+    "precondition_frequency": whole(1),
     "eps": number(0, positive=True),
-    "dropout": number(0, 1),
+    "dropout": or_null(number(0, 1)),
+    "stochastic_depth": number(0, 1),
+    "input_dropout": number(0, 1),
+    "freeze": Rule(
+        "must be none, features or a number of layer groups, at least 0",
+        lambda value: value in ("none", "features") or (_is_whole(value) and value >= 0),
+    ),
+    "pretrained": Rule(
+        "must be true, false or the path of a file",
+        lambda value: isinstance(value, bool) or (isinstance(value, str) and value != ""),
+    ),
     "label_smoothing": number(0, 1),
+    "target_threshold": or_null(number(0, 1)),
     "gamma": number(0, positive=True),
-    "l1": number(0),
+    "warmup": number(0),
     "flip": Rule("must be a probability between 0 and 1", lambda value: _is_number(value) and 0 <= value <= 1),
     "crop_padding": whole(0),
+    "crop_pct": Rule("must be a share above 0, at most 1", lambda value: _is_number(value) and 0 < value <= 1),
     "depth": whole(1),
     "width": whole(1),
+    "widen_factor": whole(1),
     "num_classes": whole(2),
-    "channels": Rule("must be 1 or 3", lambda value: _is_whole(value) and value in (1, 3)),
+    "channels": CHANNELS,
 }
 COMPONENTS = ("model", "optimizer", "scheduler", "loss", "augment")
 

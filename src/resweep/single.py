@@ -17,6 +17,8 @@ from resweep.record import BEST, CHECKPOINTS, CONFIG_FILE, FINISHED, LAST, LOG_F
 from resweep.sweep.ledger import check_writable, new_record, point_latest, write_run
 from resweep.sweep.plan import Plan
 
+SHOWN = ("accuracy", "map", "loss", "f1", "f1_macro", "ece")  # test metrics on the screen, as far as a task has them
+
 if TYPE_CHECKING:
     from resweep.data.datamodule import ImageDataModule
 
@@ -145,12 +147,11 @@ def result_text(run_dir: Path, record: Record, config: dict[str, Any]) -> str:
              f"{_epochs(record.epochs)} in {duration(record.fit_seconds)}{memory}{rate}"]  # fmt: skip
     if record.error is not None:
         lines.append(f"cause     {record.error['message']}")
-    if metrics.get("test/accuracy") is not None:
-        lines.append(
-            f"test      accuracy {metrics['test/accuracy']:.4f}   loss {metrics['test/loss']:.4f}   "
-            f"f1 {metrics['test/f1']:.4f}   ece {metrics['test/ece']:.4f}     "
-            f"checkpoint {BEST} = epoch {record.best_epoch} ({config['monitor']} {metrics[config['monitor']]:.4f})"
-        )
+    scores = [(name, metrics.get(f"test/{name}")) for name in SHOWN]
+    if any(value is not None for _, value in scores):
+        shown = "   ".join(f"{name} {value:.4f}" for name, value in scores if value is not None)
+        monitored = f"{config['monitor']} {metrics[config['monitor']]:.4f}"
+        lines.append(f"test      {shown}     checkpoint {BEST} = epoch {record.best_epoch} ({monitored})")
     folder = relative(run_dir)
     lines += [
         f"files     {folder}/: {CHECKPOINTS}/{BEST}, {CHECKPOINTS}/{LAST}, {METRICS_FILE}, {RUN_FILE}",

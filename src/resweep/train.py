@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 import sysconfig
@@ -14,7 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +34,15 @@ from resweep.claim import claim
 from resweep.code import code_digest, code_state
 from resweep.config import read_frozen
 from resweep.data.datamodule import ImageDataModule
+from resweep.diagnostics import Diagnostics
 from resweep.environment import environment, peak_memory_bytes
 from resweep.errors import RequestError
 from resweep.lit_module import LitClassifier
+from resweep.models.pretrained import structure_only
 from resweep.pruning import pruner_for
 from resweep.record import (
     BEST,
     CHECKPOINTS,
-    CONFUSION_FILE,
     FINISHED,
     LAST,
     LOG_FILE,
@@ -51,10 +50,11 @@ from resweep.record import (
     Record,
     tidy,
     utc_now,
-    write_atomic,
 )
+from resweep.scores import TestResult
 from resweep.seeding import derive_seed
 from resweep.stopping import Interrupted, StopSignal
+from resweep.tables import write_classes, write_confusion
 
 RESERVE_BYTES = 1 << 15
 
@@ -144,26 +144,29 @@ def _train(
     prepare_imports(config)
     data = data or build_data(config)
     pl.seed_everything(derive_seed(config["seed"], "init") % 2**32, workers=False, verbose=False)
-    net = build_net(config, data)
+    last = run_dir / CHECKPOINTS / LAST
+    with structure_only() if last.is_file() else nullcontext():
+        net = build_net(config, data)
     lit_module = build_lit_module(config, net, data)
     recorder = EpochRecorder(run_dir, config["monitor"], config["monitor_mode"], observer)
     saver = BestAndLast(run_dir, recorder, config["checkpoint_every"])
     pruner = pruner_for(config, run_dir, recorder)
-    callbacks = [recorder, saver, *([] if pruner is None else [pruner]), StopBetweenSteps(stop, recorder, saver)]
+    every = config.get("diagnostics_every")
+    further = [*([] if pruner is None else [pruner]), *([] if every is None else [Diagnostics(every)])]
+    callbacks = [recorder, saver, *further, StopBetweenSteps(stop, recorder, saver)]
     trainer = build_trainer(config, run_dir, callbacks, build_loggers(config, run_dir))
     record.data_digest = data.digest
     record.parameters = sum(parameter.numel() for parameter in net.parameters())
     device = trainer.strategy.root_device
     record.environment["accelerator"] = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     observer.on_start(start_facts(config, data, net, str(device)))
-    last = run_dir / CHECKPOINTS / LAST
     started = time.perf_counter()
     try:
         trainer.fit(lit_module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=False)
     finally:
         record.fit_seconds = (record.fit_seconds or 0.0) + time.perf_counter() - started
         summarize(recorder, record)
-    confusion = None
+    result = None
     if recorder.diverged_at is not None:
         record.status = "diverged"
         message = f"loss became NaN or infinite at epoch {recorder.diverged_at}"
@@ -172,13 +175,15 @@ def _train(
         record.status = "pruned"
         record.error = {"type": "Pruned", "message": pruner.message, "epoch": pruner.pruned_at}
     else:
-        scores, confusion = test(trainer, lit_module, data, run_dir)
-        record.metrics.update(scores)
-        write_confusion(run_dir, confusion, data.classes)
+        result = test(trainer, lit_module, data, run_dir)
+        record.metrics.update({f"test/{name}": value for name, value in result.scores.items()})
+        write_classes(run_dir, result, data.classes)
+        if result.confusion is not None:
+            write_confusion(run_dir, result.confusion, data.classes)
         record.status = "completed"
     record.finished_at = utc_now()
     record.write(run_dir)  # the result is safe whatever a logger does
-    _finish_loggers(trainer, config, record, confusion, data.classes)
+    _finish_loggers(trainer, config, record, None if result is None else result.confusion, data.classes)
 
 
 def summarize(recorder: EpochRecorder, record: Record) -> None:
@@ -191,31 +196,15 @@ def summarize(recorder: EpochRecorder, record: Record) -> None:
     best = recorder.best_row
     if best is not None:
         record.best_epoch = int(best["epoch"])
-        record.metrics = {"val/loss": best["val/loss"], "val/accuracy": best["val/accuracy"]}
+        record.metrics = {name: value for name, value in best.items() if name.startswith("val/")}
 
 
-def test(
-    trainer: pl.Trainer, lit_module: LitClassifier, data: ImageDataModule, run_dir: Path
-) -> tuple[dict[str, float], Tensor]:
-    """Measure the best checkpoint on the test split.
-
-    Returns:
-        Metrics as ``test/NAME``, and the confusion matrix int64 (K, K) with rows = true class.
-    """
+def test(trainer: pl.Trainer, lit_module: LitClassifier, data: ImageDataModule, run_dir: Path) -> TestResult:
+    """Measure the best checkpoint on the test split."""
     state = torch.load(run_dir / CHECKPOINTS / BEST, map_location="cpu", weights_only=True)["state_dict"]
     lit_module.load_state_dict(state)
     trainer.test(lit_module, datamodule=data, verbose=False)
-    scores, confusion = lit_module.test_result
-    return {f"test/{name}": value for name, value in scores.items()}, confusion
-
-
-def write_confusion(run_dir: Path, confusion: Tensor, classes: tuple[str, ...]) -> None:
-    """Write the confusion matrix as CSV: a header of class names, then one row per true class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["true \\ predicted", *classes])
-    writer.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
-    write_atomic(run_dir / CONFUSION_FILE, text.getvalue())
+    return lit_module.test_result
 
 
 def _finish_loggers(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from resweep.build import (
     allowed,
@@ -24,7 +25,8 @@ from resweep.build import (
 from resweep.data.datamodule import ImageDataModule
 from resweep.errors import Problem, RequestError
 
-PARTS = ("model", "optimizer", "scheduler", "loss", "trainer", "regularizer")
+PARTS = ("model", "optimizer", "scheduler", "loss", "trainer", "regularizer", "averaging", "monitor", "thresholds")
+SIDES = (16, 24, 28, 32, 48, 64, 96, 128, 224, 256, 299)  # tried in turn for a net that needs larger images
 
 
 def check_buildable(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -94,23 +96,56 @@ def _build(config: dict[str, Any], data: ImageDataModule) -> int:
     lit_module = build_lit_module(config, net, data)
     if config["logger"]["_target_"] is not None:
         component("logger", config["logger"], allowed(config))
+    elif config.get("diagnostics_every") is not None:
+        message = "has no logger to write to; set logger=tensorboard"
+        raise RequestError(Problem("diagnostics_every", str(config["diagnostics_every"]), message))
     build_trainer(config, None, [], [])
     try:
         lit_module.configure_optimizers()
     except (ValueError, TypeError) as error:
         raise RequestError(Problem("optimizer, scheduler", None, str(error))) from error
-    with torch.no_grad():
-        net.eval()
-        try:
-            logits = net(torch.zeros(2, *data.image_shape))
-        except Exception as error:  # whatever the net raises
-            shape = "x".join(str(side) for side in data.image_shape)
-            message = f"does not take {shape} images: {where(error)}"
-            raise RequestError(Problem("model", config["choices"]["model"], message)) from error
+    logits = _logits(config, net, data)
     if tuple(logits.shape) != (2, data.num_classes) or not math.isfinite(float(logits.sum())):
         message = f"gives an output of shape {tuple(logits.shape)} for 2 images and {data.num_classes} classes"
         raise RequestError(Problem("model", config["choices"]["model"], message))
     return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _logits(config: dict[str, Any], net: nn.Module, data: ImageDataModule) -> Tensor:
+    """Let a net see two black images; one that cannot take them is refused with what to set."""
+    try:
+        return _seen(net, data.image_shape)
+    except Exception as error:  # whatever the net raises
+        shape = "x".join(str(side) for side in data.image_shape)
+        message = f"does not take {shape} images: {_advice(config, net, data) or where(error)}"
+        raise RequestError(Problem("model", config["choices"]["model"], message)) from error
+
+
+@torch.no_grad()
+def _seen(net: nn.Module, shape: Sequence[int]) -> Tensor:
+    return net.eval()(torch.zeros(2, *shape))
+
+
+def _advice(config: dict[str, Any], net: nn.Module, data: ImageDataModule) -> str | None:
+    """Find out what a net that refuses the data's images would take: other channels, or larger images."""
+    channels, *size = data.image_shape
+    name = config["choices"]["data"]
+    first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != channels:
+        wanted = first.in_channels
+        return f"it has {wanted} input channels, data={name} has {channels}; set data.channels={wanted}"
+    for side in SIDES:
+        if side > max(size) and _takes(net, (channels, side, side)):
+            return f"it needs larger ones; {side}x{side} work: set data.image_size={side}, or choose another model"
+    return None
+
+
+def _takes(net: nn.Module, shape: Sequence[int]) -> bool:
+    try:
+        _seen(net, shape)
+    except Exception:  # any refusal means no; the caller reports the first one
+        return False
+    return True
 
 
 def _distinct(configs: Sequence[dict[str, Any]], keys: tuple[str, ...]) -> list[list[dict[str, Any]]]:

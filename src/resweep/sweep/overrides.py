@@ -18,7 +18,7 @@ from resweep.errors import Problem, nearest_key, nearest_name
 from resweep.schema import RULES, not_a_key
 
 # Keys that every run reads, besides those with a rule: they cannot be deleted with ~KEY.
-NEEDED = ("data.source", "regularizer.l1", "trainer.accelerator", "trainer.precision")
+NEEDED = ("data.source", "trainer.accelerator", "trainer.precision")
 # The plain value, the override text that sets it, and the override it comes from.
 Setting = tuple[Any, str, Override]
 

@@ -98,7 +98,10 @@ class SearchPlan(Plan):
 
 
 # Sections that decide whether a run's parts can be built; the seed, for one, does not.
-BUILD_KEYS = ("data", "augment", "model", "optimizer", "scheduler", "loss", "regularizer", "trainer", "logger")
+BUILD_KEYS = (
+    "data", "augment", "model", "optimizer", "scheduler", "regularizer", "averaging", "loss", "trainer", "logger",
+    "monitor", "thresholds",
+)  # fmt: skip
 
 
 def distinct_requests(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
