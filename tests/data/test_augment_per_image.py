@@ -158,7 +158,7 @@ def test_the_fill_needs_a_number_per_channel() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"rotation": 30.0}, {"scale": (0.5, 0.8)}, {"translate": 0.3, "shear": 20.0}, {"policy": "augmix"}],
+    [{"rotation": 30.0}, {"scale": (0.5, 0.8)}, {"translate": 0.3, "shear": 20.0}],
     ids=str,
 )
 def test_a_border_in_the_fill_colour_cannot_be_seen(settings: dict[str, object]) -> None:
