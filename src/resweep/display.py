@@ -83,8 +83,10 @@ class RunDisplay:
         self.seconds.append(row["seconds"])
         self.beat = time.monotonic()
         epoch = int(row["epoch"])
+        usual = ("val/loss", "val/accuracy")
+        further = {key: f"{value:.4f}" for key, value in row.items() if key.startswith("val/") and key not in usual}
         if self.live is not None:
-            mark = " *" if best else ""
+            mark = "".join(f"   {key} {value}" for key, value in further.items()) + (" *" if best else "")
             self.live.console.print(
                 f"{epoch:>6} {row['train/loss']:>11.4f} {row['val/loss']:>9.4f} {row['val/accuracy']:>8.4f} "
                 f"{row['lr']:>9.2e} {duration(row['seconds']):>7}{mark}",
@@ -96,6 +98,7 @@ class RunDisplay:
             train_loss=f"{row['train/loss']:.4f}",
             val_loss=f"{row['val/loss']:.4f}",
             val_acc=f"{row['val/accuracy']:.4f}",
+            **{key.replace("/", "_"): value for key, value in further.items()},
             best="yes" if best else None,
             lr=f"{row['lr']:.2e}",
             secs=f"{row['seconds']:.2f}",
