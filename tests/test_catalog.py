@@ -16,7 +16,11 @@ FILES = sorted(CONF.glob("*/*.yaml"))
 
 def test_every_group_with_its_default_and_choices() -> None:
     lines = describe(None, []).splitlines()
-    rows = {line.split()[0]: line for line in lines[1:] if line and line.split()[0] in GROUPS}
+    rows: dict[str, str] = {}
+    for line in lines[1 : lines.index("")]:
+        group = next(reversed(rows)) if line.startswith(" ") else line.split()[0]
+        rows[group] = rows.get(group, "") + line
+    assert max(map(len, lines)) <= 110
     assert sorted(rows) == GROUPS
     defaults = yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]
     for item in defaults:
@@ -24,6 +28,8 @@ def test_every_group_with_its_default_and_choices() -> None:
             assert rows[group].split()[1] == (item[group] or "-")
     for path in FILES:
         assert path.stem in rows[path.parent.name]
+    models = [name.strip() for name in rows["model"].split(maxsplit=2)[2].split(",")]
+    assert models.index("resnet8") < models.index("resnet20") < models.index("resnet110")
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import yaml
 from resweep.config import ENTRY, shipped
 from resweep.errors import Problem, RequestError, nearest_name
 
+WIDTH = 110  # columns of the table of groups
 HIDDEN = ("_target_", "_partial_")
 
 
@@ -46,9 +49,15 @@ def describe(name: str | None, config_dirs: list[Path]) -> str:
 def _groups(folders: list[Path]) -> dict[str, dict[str, Path]]:
     groups: dict[str, dict[str, Path]] = {}
     for folder in reversed(folders):
-        for path in sorted(folder.glob("*/*.yaml")):
+        for path in sorted(folder.glob("*/*.yaml"), key=_natural):
             groups.setdefault(path.parent.name, {})[path.stem] = path
     return dict(sorted(groups.items()))
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort resnet8 before resnet20: runs of digits count as numbers."""
+    parts = re.findall(r"\d+|\D+", f"{path.parent.name}/{path.stem}")
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _all_groups(groups: dict[str, dict[str, Path]]) -> str:
@@ -57,7 +66,11 @@ def _all_groups(groups: dict[str, dict[str, Path]]) -> str:
     order = {group: index for index, group in enumerate(defaults)}
     rows.sort(key=lambda row: order.get(row[0], len(order)))
     lines = ["group        default         choices"]
-    lines += [f"{group:<12} {default:<15} {choices}" for group, default, choices in rows]
+    for group, default, choices in rows:
+        lines += textwrap.wrap(
+            choices, WIDTH, initial_indent=f"{group:<12} {default:<15} ", subsequent_indent=" " * 29,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
     return "\n".join([*lines, "", "choose with GROUP=CHOICE      values of a group's choices:  resweep list GROUP"])
 
 
