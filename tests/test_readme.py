@@ -1,4 +1,4 @@
-"""Every command of the README is run, with fewer epochs and images; its files are written as it says."""
+"""Every command of the README and of its further pages is run, with fewer epochs and images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from resweep.cli import main
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 SMALL = ["trainer.max_epochs=1", "data.batch_size=16", "data.subset=64"]
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+def commands(text: str = TEXT) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [line for block in blocks for line in block.splitlines()]
 
 
@@ -35,13 +36,18 @@ def shrunk(words: list[str]) -> list[str]:
     return [*words, *SMALL, *own_split]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("readme")
-    for name, body in re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE):
+def write_files(text: str, folder: Path) -> None:
+    """Write the files that a page shows with their names."""
+    for name, body in re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(body)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    write_files(TEXT, folder)
     rng = np.random.default_rng(0)
     for number in range(120):
         path = folder / "photos" / ("cats", "dogs")[number % 2] / f"{number}.png"
@@ -110,6 +116,24 @@ def test_tensorboard_serves_what_the_readme_says(place):
         server.stderr.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_runs_as_written(page, tmp_path, monkeypatch, capsys):
+    text = page.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    write_files(text, tmp_path)
+    lines = commands(text)
+    for line in lines:
+        words = shlex.split(line)
+        if words[0] == "python":
+            subprocess.run([sys.executable, *words[1:]], check=True)
+        else:
+            assert words[0] == "resweep" and main(shrunk(words[1:])) == 0, line
+    assert lines, page
+    for path in tmp_path.glob("runs/*/*/run.json"):
+        assert json.loads(path.read_text())["status"] == "completed", path
+
+
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`?make (\w+)", TEXT):
@@ -117,5 +141,6 @@ def test_make_targets_exist():
 
 
 def test_links_lead_to_files():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
-        assert (ROOT / link).exists(), link
+    for page in [ROOT / "README.md", *PAGES]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), (page, link)
