@@ -81,7 +81,7 @@ def test_which_runs_are_done_again(sweep_dir: Path, command: list[str], again: l
 
 @pytest.mark.parametrize(("command", "parts"), [
     (["retry", "3"], ["3: is completed, and finished runs are never repeated"]),
-    (["retry", "seed=9-abcde"], ["is not a run of this sweep", "did you mean  seed="]),
+    (["retry", "NEAR"], ["is not a run of this sweep", "did you mean  seed="]),
     (["resume", "seed=5"], ["seed=5: cannot be changed any more"]),
     (["resume", "executor.retry=1"], ["is not a key of the chosen executor", "did you mean  executor.retries ?"]),
     (["resume", "executor.retries=-1", "executor=slrm"], ["executor=slrm: is not a choice", "did you mean"]),
@@ -89,7 +89,8 @@ def test_which_runs_are_done_again(sweep_dir: Path, command: list[str], again: l
 ])  # fmt: skip
 def test_what_is_not_there_to_be_done(sweep_dir: Path, command: list[str], parts: list[str], capfd: Capture) -> None:
     before = {name: facts for name, facts in snapshot(sweep_dir).items() if not name.startswith(".lock")}
-    assert main([command[0], str(sweep_dir), *command[1:]]) == 2
+    near = f"{run_folders(sweep_dir)[0].name[:-1]}x"  # one character away from a run's name
+    assert main([command[0], str(sweep_dir), *(near if word == "NEAR" else word for word in command[1:])]) == 2
     said = capfd.readouterr().err
     assert all(part in said for part in parts) and "Traceback" not in said
     assert {name: facts for name, facts in snapshot(sweep_dir).items() if not name.startswith(".lock")} == before
