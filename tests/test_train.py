@@ -36,6 +36,7 @@ from resweep.errors import Problem, RequestError
 from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, LAST, LOCK_FILE, LOG_FILE, METRICS_FILE, RUN_FILE, Record
 from resweep.rows import read_rows
 from resweep.stopping import Interrupted
+from resweep.tables import CLASSES_FILE
 from resweep.train import describe, execute
 
 KEYS = {
@@ -83,7 +84,7 @@ def test_the_files_of_a_completed_run(completed: Path) -> None:
     events = {name for name in names if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
     assert names - events == {
-        "config.yaml", RUN_FILE, METRICS_FILE, CHECKPOINTS, LOG_FILE, CONFUSION_FILE, LOCK_FILE,
+        "config.yaml", RUN_FILE, METRICS_FILE, CHECKPOINTS, LOG_FILE, CONFUSION_FILE, CLASSES_FILE, LOCK_FILE,
     }  # fmt: skip
     assert {path.name for path in (completed / CHECKPOINTS).iterdir()} == {BEST, LAST}
 
@@ -127,7 +128,6 @@ class Weights(Silent):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, planted: list[tuple[float, float]]) -> None:
         from resweep.lit_module import LitClassifier
-        from resweep.metrics import RunningMean
 
         self.states: list[dict[str, torch.Tensor]] = []
         original = LitClassifier.on_validation_epoch_end
@@ -135,9 +135,7 @@ class Weights(Silent):
         def end(module: LitClassifier) -> None:
             original(module)
             loss, accuracy = planted[len(self.states)]
-            module.val_mean = RunningMean()
-            module.val_mean.loss, module.val_mean.count = torch.tensor(loss * 100), 100
-            module.val_mean.correct = torch.tensor(accuracy * 100)
+            module.val_scores = {"val/loss": loss, "val/accuracy": accuracy}
             self.states.append({name: value.clone() for name, value in module.state_dict().items()})
 
         monkeypatch.setattr(LitClassifier, "on_validation_epoch_end", end)
