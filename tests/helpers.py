@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,6 +89,25 @@ class Faulty(CifarResNet):
         there = os.path.exists(self.unless)
         Path(self.unless).touch()
         return not there
+
+
+@dataclass
+class Memory:
+    """State of a schedule that is no plain value."""
+
+    rates: list[float] = field(default_factory=list)
+
+
+class OwnSchedule(torch.optim.lr_scheduler.LambdaLR):
+    """Halves the learning rate at every step, and takes notes."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.memory = Memory()
+        super().__init__(optimizer, lambda step: 0.5**step)
+
+    def step(self, epoch: int | None = None) -> None:
+        super().step(epoch)
+        self.memory.rates.append(self.optimizer.param_groups[0]["lr"])
 
 
 class Colour(CifarResNet):

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 import torch
 from helpers import (
+    SMALL,
     STEPS,
+    TESTS,
     assert_same_bits,
     faulty,
     finished_epochs,
@@ -26,23 +28,28 @@ from helpers import (
     timeless_rows,
     wait_until,
     weights,
+    write_images,
 )
 
 import resweep.sweep.executors.local as local
 from resweep.callbacks import COLUMNS, Silent
 from resweep.claim import Busy, claim, holder
 from resweep.cli import main
+from resweep.config import config_loader
 from resweep.errors import Problem, RequestError
+from resweep.evaluate import evaluate
 from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, LAST, LOCK_FILE, LOG_FILE, METRICS_FILE, RUN_FILE, Record
 from resweep.rows import read_rows
 from resweep.stopping import Interrupted
+from resweep.sweep.ledger import write_run
+from resweep.sweep.plan import make_plan
 from resweep.tables import CLASSES_FILE
 from resweep.train import describe, execute
 
 KEYS = {
     "id", "label", "status", "error", "attempts", "seed", "overrides", "swept", "config_digest", "metrics",
     "best_epoch", "epochs", "parameters", "fit_seconds", "images_per_second", "peak_memory_bytes", "environment",
-    "data_digest", "started_at", "finished_at",
+    "data_digest", "split_sizes", "started_at", "finished_at",
 }  # fmt: skip
 METRICS = {"val/loss", "val/accuracy"} | {
     f"test/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1", "auroc", "brier", "ece", "top5")
@@ -377,6 +384,39 @@ def test_a_run_interrupted_at_every_third_step_equals_an_undisturbed_one(tmp_pat
         assert_same_bits(weights(run_dir, name), weights(undisturbed, name))
     assert timeless_rows(run_dir) == timeless_rows(undisturbed)
     assert (record.metrics, record.best_epoch) == (expected.metrics, expected.best_epoch)
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path: Path) -> None:
+    """Two images change places between the classes: as many files as before, of the same sizes."""
+    images = write_images(tmp_path / "images", count=20)
+    changes = ["data=image_folder", f"data.root={images}", "data.val_size=8", "data.test_size=8"]
+    small = [word for word in SMALL if not word.startswith("data")]
+    with config_loader() as loader:
+        planned = make_plan(loader, [*small, *changes, "data.batch_size=4", "trainer.max_epochs=3", "logger=none"])
+    run_dir = tmp_path / "run"
+    write_run(planned.runs[0], run_dir)
+    with pytest.raises(Interrupted):
+        execute(run_dir, Stopper(lambda epoch, step: (epoch, step) == (2, 1)))
+    for number in range(10):
+        cat, dog, spare = (images / name / f"{number}.png" for name in ("cat", "dog", "cat"))
+        spare = spare.with_suffix(".spare")
+        cat.rename(spare)
+        dog.rename(cat)
+        spare.rename(dog)
+    record = execute(run_dir)
+    assert record.status == "failed" and "no longer holds the images" in record.error["message"]
+    assert finished_epochs(run_dir) == 1
+
+
+def test_a_schedule_of_ones_own_may_keep_any_state(tmp_path: Path) -> None:
+    """The state of the schedule is in the checkpoint from which the test takes the weights."""
+    run_dir = new_run(
+        tmp_path / "run", "logger=none", "scheduler=none", "scheduler._target_=helpers.OwnSchedule",
+        "~scheduler.warmup", "~scheduler.warmup_unit", "~scheduler.warmup_start",
+        "+allowed_targets.own=helpers.OwnSchedule", f"import_path={TESTS}",
+    )  # fmt: skip
+    assert execute(run_dir).status == "completed"
+    assert evaluate(run_dir)[1]
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path, completed: Path) -> None:

@@ -47,6 +47,8 @@ DATA_KEYS = (
 )  # fmt: skip
 # Keys of a component that this package reads itself instead of passing them on.
 OWN_KEYS = {"optimizer": ("no_decay", "layer_decay"), "scheduler": ("interval",)}
+# The same for a target that does not name them itself.
+ALSO_OWN = {"scheduler": ("monitor",)}
 # Top-level packages that an extra of this package installs.
 EXTRAS = {"timm": "timm", "pytorch_optimizer": "optimizers"}
 
@@ -69,9 +71,10 @@ def component(key: str, section: Config, allowed: Collection[str] = ()) -> Calla
     """
     name = section["_target_"]
     target = _located(f"{key}._target_", name, allowed)
-    own = ("_target_", "_partial_", *OWN_KEYS.get(key, ()))
-    arguments = {argument: value for argument, value in section.items() if argument not in own}
     taken = _keyword_names(target)
+    own = ["_target_", "_partial_", *OWN_KEYS.get(key, ())]
+    own += [name for name in ALSO_OWN.get(key, ()) if taken is not None and name not in taken]
+    arguments = {argument: value for argument, value in section.items() if argument not in own}
     problems = [
         Problem(f"{key}.{argument}", str(value), f"{name} has no such argument; it has {', '.join(taken)}",
                 None if (near := nearest_name(argument, taken)) is None else f"{key}.{near}")
@@ -173,10 +176,11 @@ def build_task(config: Config, data: ImageDataModule) -> Task:
     """
     task = _made("thresholds", task_for, data.train.labels, data.num_classes, config.get("thresholds", UNDECIDED))
     measured = [f"val/{name}" for name in ("loss", "accuracy", *task.further_metrics)]
-    if config["monitor"] not in measured:
+    chosen = {"monitor": config["monitor"], "scheduler.monitor": config["scheduler"].get("monitor", config["monitor"])}
+    for key in (key for key, name in chosen.items() if name not in measured):
         names = ", ".join(measured)
         message = f"is not measured after an epoch of {task.name} training; there are {names}"
-        raise RequestError(Problem("monitor", config["monitor"], message))
+        raise RequestError(Problem(key, chosen[key], message))
     return task
 
 
@@ -189,10 +193,12 @@ def build_loss(config: Config, data: ImageDataModule, task: Task) -> nn.Module:
     if "multilabel" in taken and task.name == "multilabel":
         given["multilabel"] = True
     if data.class_weights is not None:
-        name = "weight" if "weight" in taken else "pos_weight"
+        multilabel = task.name == "multilabel"
+        name = "weight" if "weight" in taken and not multilabel else "pos_weight"
         if name not in taken or section.get(name) is not None:
             message = f"loss={config['choices']['loss']} takes no weights of this data's classes"
-            raise RequestError(Problem("data.balance", "weights", f"{message}; set data.balance=sampling"))
+            remedy = "loss=bce" if multilabel else "data.balance=sampling"
+            raise RequestError(Problem("data.balance", "weights", f"{message}; set {remedy}"))
         given[name] = data.class_weights
     loss = _made("loss", make, **given)
     check_loss(loss, task, mixes=data.augment.mixes)

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from resweep.errors import Problem, RequestError
 from resweep.record import BEST, CHECKPOINTS, COLUMNS, LAST, METRICS_FILE, columns, write_atomic
 from resweep.rows import plain
 from resweep.stopping import StopSignal
@@ -63,10 +64,14 @@ class EpochRecorder(Callback):
         monitor: metric that selects the best epoch.
         mode: ``max`` or ``min``.
         observer: is told every step and every row.
+        data_digest: fingerprint of the run's images; a checkpoint made with others is refused.
     """
 
-    def __init__(self, run_dir: Path, monitor: str, mode: str, observer: Observer) -> None:
+    def __init__(
+        self, run_dir: Path, monitor: str, mode: str, observer: Observer, data_digest: str | None = None
+    ) -> None:
         self.path = run_dir / METRICS_FILE
+        self.data_digest = data_digest
         self.monitor = monitor
         self.sign = 1.0 if mode == "max" else -1.0
         self.observer = observer
@@ -86,10 +91,17 @@ class EpochRecorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the rows and, within an epoch, what its row is made from."""
-        return {"rows": self.rows, "partial": self.partial}
+        return {"rows": self.rows, "partial": self.partial, "data_digest": self.data_digest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the rows of the checkpoint from which a run is continued."""
+        """Take the rows of the checkpoint from which a run is continued.
+
+        Raises:
+            RequestError: the checkpoint was made with other images.
+        """
+        if state_dict.get("data_digest") not in (None, self.data_digest):
+            message = "no longer holds the images with which this run was begun; put them back, or begin a new run"
+            raise RequestError(Problem("data", None, message))
         self.rows = list(state_dict["rows"])
         self.partial = state_dict.get("partial")
 

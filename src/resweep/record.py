@@ -121,7 +121,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "id": (str,), "label": (str,), "seed": (int,), "config_digest": (str,), "overrides": (list,), "swept": (dict,),
     "status": (str,), "error": (dict,), "attempts": (int,), "metrics": (dict,), "best_epoch": (int,), "epochs": (int,),
     "parameters": (int,), "fit_seconds": _NUMBER, "images_per_second": _NUMBER, "peak_memory_bytes": _NUMBER,
-    "environment": (dict,), "data_digest": (str,), "started_at": (str,), "finished_at": (str,),
+    "environment": (dict,), "data_digest": (str,), "split_sizes": (dict,), "started_at": (str,), "finished_at": (str,),
 }  # fmt: skip
 
 
@@ -138,6 +138,7 @@ class Record:
         metrics: flat, slash keys, of the best epoch (``val/…``) and of the final test (``test/…``).
         best_epoch: 1-based epoch of the best checkpoint.
         fit_seconds: wall seconds of the training loop, validation included, summed over attempts.
+        split_sizes: images of ``train``, ``val`` and ``test``.
         images_per_second: training images over the seconds spent on training steps.
         peak_memory_bytes: largest resident size of the process, or of the accelerator's allocations.
     """
@@ -160,6 +161,7 @@ class Record:
     peak_memory_bytes: int | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     data_digest: str | None = None
+    split_sizes: dict[str, int] = field(default_factory=dict)
     started_at: str | None = None
     finished_at: str | None = None
 

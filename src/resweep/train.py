@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sysconfig
 import time
 import traceback
@@ -148,7 +149,7 @@ def _train(
     with structure_only() if last.is_file() else nullcontext():
         net = build_net(config, data)
     lit_module = build_lit_module(config, net, data)
-    recorder = EpochRecorder(run_dir, config["monitor"], config["monitor_mode"], observer)
+    recorder = EpochRecorder(run_dir, config["monitor"], config["monitor_mode"], observer, data.digest)
     saver = BestAndLast(run_dir, recorder, config["checkpoint_every"])
     pruner = pruner_for(config, run_dir, recorder)
     every = config.get("diagnostics_every")
@@ -156,6 +157,7 @@ def _train(
     callbacks = [recorder, saver, *further, StopBetweenSteps(stop, recorder, saver)]
     trainer = build_trainer(config, run_dir, callbacks, build_loggers(config, run_dir))
     record.data_digest = data.digest
+    record.split_sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
     record.parameters = sum(parameter.numel() for parameter in net.parameters())
     device = trainer.strategy.root_device
     record.environment["accelerator"] = torch.cuda.get_device_name(device) if device.type == "cuda" else None
@@ -201,10 +203,17 @@ def summarize(recorder: EpochRecorder, record: Record) -> None:
 
 def test(trainer: pl.Trainer, lit_module: LitClassifier, data: ImageDataModule, run_dir: Path) -> TestResult:
     """Measure the best checkpoint on the test split."""
-    state = torch.load(run_dir / CHECKPOINTS / BEST, map_location="cpu", weights_only=True)["state_dict"]
-    lit_module.load_state_dict(state)
+    lit_module.load_state_dict(_state_dict(run_dir / CHECKPOINTS / BEST))
     trainer.test(lit_module, datamodule=data, verbose=False)
     return lit_module.test_result
+
+
+def _state_dict(checkpoint: Path) -> dict[str, Any]:
+    """Read the weights of a checkpoint, and objects of the user's own optimizer or schedule if there are any in it."""
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except pickle.UnpicklingError:
+        return torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
 
 
 def _finish_loggers(

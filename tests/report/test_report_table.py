@@ -248,3 +248,15 @@ def test_the_folds_of_a_cross_validation_repeat_a_setting(plant):
     assert other.difference.n == 3 and other.difference.mean == pytest.approx(-0.07 / 3)
     assert other.difference.high == pytest.approx(-0.07 / 3 + half, rel=1e-5)
     assert "with 3 folds" in answer(table)
+
+
+def test_the_overlap_of_folds_is_that_of_the_images_trained_on(plant):
+    """With a validation split carved out, less than (k - 1) of k parts is trained on."""
+    sweep = plant(base={"monitor": "val/accuracy", "data.num_folds": 3})
+    for optimizer, tests in {"sgd": [0.90, 0.80, 0.70], "adam": [0.88, 0.79, 0.66]}.items():
+        for fold, test in enumerate(tests):
+            sizes = {"train": 50, "val": 50, "test": 50}
+            sweep.run({"optimizer": optimizer, "data.fold": fold}, 0, test, test, split_sizes=sizes)
+    _, other = ranking(load_sweep(sweep.finish())).rows
+    half = 4.302653 * 0.0152753 * (1 / 3 + 1) ** 0.5
+    assert other.difference.high == pytest.approx(-0.07 / 3 + half, rel=1e-5)

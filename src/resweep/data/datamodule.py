@@ -102,7 +102,10 @@ class ImageDataModule(LightningDataModule):
         own = self.train.shape
         self.image_shape = (channels or own[0], *((image_size, image_size) if image_size else own[1:]))
         self.in_channels = self.image_shape[0]
-        self.class_weights = class_weights(self.train.labels, self.num_classes) if balance == "weights" else None
+        self.class_weights = None
+        if balance == "weights":
+            _require_negatives(self.train.labels, self.classes)
+            self.class_weights = class_weights(self.train.labels, self.num_classes)
         augment.check(batch_size, len(self.train), self.image_shape, drop_last)
         self._side = image_size
         self._converts = self.image_shape != own
@@ -264,6 +267,16 @@ def _check_numbers(
     problems = [Problem(key, str(value), message) for key, (value, fits, message) in ranges.items() if not fits]
     if problems:
         raise RequestError(problems)
+
+
+def _require_negatives(labels: Tensor, classes: tuple[str, ...]) -> None:
+    """Refuse labels that all training images have: they have no negatives to be weighed against."""
+    everywhere = [classes[k] for k in (labels == 1).all(0).nonzero().flatten().tolist()] if labels.ndim == 2 else []
+    if everywhere:
+        message = (
+            f"every training image has the label {', '.join(everywhere)}, which leaves nothing to weigh it against"
+        )
+        raise RequestError(Problem("data.balance", "weights", f"{message}; set data.balance=null"))
 
 
 def _check_balance(balance: str | None, multilabel: bool) -> None:

@@ -34,6 +34,7 @@ from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from resweep.config import best_direction
 from resweep.optim.cosines import cosine as cosine
 from resweep.optim.cosines import sgdr as sgdr
 from resweep.optim.cosines import warmup_cosine as warmup_cosine
@@ -113,9 +114,14 @@ def scheduler_configs(made: Made, interval: Interval, monitor: str) -> list[dict
         One dictionary per schedule.
 
     Raises:
-        ValueError: if the interval is unknown.
+        ValueError: if the interval is unknown, or a reduction on a plateau takes the worse values of its metric for
+            the better ones.
     """
     check_choice("interval", interval, INTERVALS)
+    for scheduler in made if isinstance(made, list) else [made]:
+        if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != best_direction(monitor):
+            better = best_direction(monitor)
+            raise ValueError(f"mode={scheduler.mode}: {monitor} is better the other way; set scheduler.mode={better}")
     return [
         {"scheduler": scheduler, "interval": "epoch", "frequency": sys.maxsize, "monitor": monitor}
         if isinstance(scheduler, ReduceLROnPlateau)

@@ -319,7 +319,10 @@ def _by_repeat(runs: list[RunRecord], metric: str) -> dict[tuple[int, int | None
 
 
 def _overlap(sweep: Sweep) -> float:
-    """Test images per training image of a fold: 1 of k parts against the other k - 1."""
+    """Test images per training image of a fold; where they were not recorded, of 1 of k parts against k - 1."""
+    sizes = [run.split_sizes for run in sweep.runs if run.split_sizes.get("train") and run.split_sizes.get("test")]
+    if sizes:
+        return statistics.fmean(size["test"] / size["train"] for size in sizes)
     folds = sweep.base.get("data.num_folds") or len({run.swept.get("data.fold") for run in sweep.runs})
     return 1 / (max(int(folds), 2) - 1)
 
