@@ -21,7 +21,7 @@ demo: $(READY) ## 36 small runs on built-in digits, a table and a report: runs/d
 	@$(BIN)/resweep demo
 
 test: $(READY) ## all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY) ## style and formatting
 	@$(BIN)/ruff check .
