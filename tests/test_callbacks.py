@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers import new_run
 
 from resweep.callbacks import COLUMNS, BestAndLast, EpochRecorder, Silent
 from resweep.record import BEST, CHECKPOINTS, LAST, METRICS_FILE
 from resweep.rows import read_rows
+from resweep.train import execute
 
 NAN, INF = float("nan"), float("inf")
 MODULE = SimpleNamespace(further_metrics=())
@@ -105,6 +107,27 @@ def test_further_metrics_have_columns_of_their_own(tmp_path: Path) -> None:
     lines = (tmp_path / METRICS_FILE).read_text().splitlines()
     assert lines[0].split(",")[3:6] == ["val/loss", "val/accuracy", "val/map"]
     assert read_rows(tmp_path / METRICS_FILE)[0]["val/map"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("groups", "rate"),
+    [
+        ([([1], 0.3)], 0.3),
+        ([([1], 0.025), ([1], 0.05), ([1], 0.1)], 0.1),  # from the stem to the head
+        ([([], 0.9), ([1, 1], 0.2)], 0.2),  # a group without parameters trains nothing
+    ],
+)
+def test_the_rate_of_a_row_is_the_largest_that_is_in_use(tmp_path: Path, groups: list, rate: float) -> None:
+    recorder = recorder_of(tmp_path, [])
+    made = [{"params": params, "lr": lr} for params, lr in groups]
+    recorder.on_before_optimizer_step(None, None, SimpleNamespace(param_groups=made))
+    assert recorder.lr == rate
+
+
+def test_with_a_rate_for_each_layer_metrics_csv_has_that_of_the_head(tmp_path: Path) -> None:
+    changes = ["optimizer=sgd", "optimizer.lr=0.25", "optimizer.layer_decay=0.5", "scheduler=none", "logger=none"]
+    assert execute(new_run(tmp_path / "run", *changes)).error is None
+    assert [one["lr"] for one in read_rows(tmp_path / "run" / METRICS_FILE)] == [0.25, 0.25]
 
 
 class FakeTrainer:

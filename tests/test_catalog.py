@@ -12,6 +12,9 @@ from resweep.errors import RequestError
 CONF = shipped("conf")
 GROUPS = sorted({path.parent.name for path in CONF.glob("*/*.yaml")})
 FILES = sorted(CONF.glob("*/*.yaml"))
+UNFINISHED = set(
+    ["a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "than", "the", "to", "under", "with"]
+)
 
 
 def test_every_group_with_its_default_and_choices() -> None:
@@ -87,6 +90,27 @@ def test_what_there_is_not(name: str, nearest: str | None) -> None:
     assert (problem.key, problem.nearest) == (name, nearest)
     allowed = "adadelta, adagrad, adam" if name.startswith("optimizer/") else "augment, averaging, data"
     assert f"there are {allowed}" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("sheduler/none", "scheduler/none"), ("sheduler/cosin", "scheduler/cosine"), ("sheduler/zzz", "scheduler"),
+     ("sheduler/", "scheduler"), ("zzz/none", None)],
+)  # fmt: skip
+def test_a_choice_of_a_misspelt_group(name: str, nearest: str | None) -> None:
+    with pytest.raises(RequestError, match=r"is not a config group; there are augment, averaging, data") as caught:
+        describe(name, [])
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.nearest) == (name.partition("/")[0], nearest)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_first_comment_line_is_complete_on_its_own(path: Path) -> None:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "@package" not in line]
+    first = lines[0].removeprefix("# ")
+    assert first != lines[0] and first.count("(") == first.count(")")
+    assert first[-1] not in ",;:" and first.split()[-1] not in UNFINISHED
+    assert not lines[1].startswith("#") or lines[1].removeprefix("# ")[0].isupper()  # a sentence of its own
 
 
 def test_a_config_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ TINY = [
 NEEDS = {
     "scheduler/warmup_cosine": ["scheduler.warmup=0"],
     "trainer/gpu": ["trainer.accelerator=cpu"],
+    "optimizer/lbfgs": ["data.batch_size=80", "scheduler=cosine"],
 }
 
 

@@ -183,3 +183,22 @@ def test_paths_are_short_where_that_helps(tmp_path: object, monkeypatch: pytest.
     assert console.relative(f"{tmp_path}/runs/a") == "runs/a"
     assert console.relative("/etc") == "/etc"
     assert console.terminal_width(io.StringIO()) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "nearest", "corrected"),
+    [
+        ("data.labels", "corse", "coarse", "data.labels=coarse"),
+        ("model.name", "rsnet18", "resnet18", "model.name=resnet18"),
+        ("data.file", "/a/nofile.csv", "/a/b.c/nohead.csv", "data.file=/a/b.c/nohead.csv"),
+        ("augment.policy", "randaug", "augment.policy=randaugment", "augment.policy=randaugment"),
+        ("model.drpout", "0.1", "model.dropout", "model.dropout=0.1"),
+        ("dropout", "0.1", "model.dropout", "model.dropout=0.1"),
+        ("sed", "3", "seed", "seed=3"),
+        ("optimizer", "adm", "optimizer=adam", "optimizer=adam"),
+    ],
+)
+def test_a_corrected_command_replaces_what_was_wrong(key: str, value: str, nearest: str, corrected: str) -> None:
+    problem = Problem(key, value, "is not right", nearest)
+    words = corrected_command([problem], ["train", f"{key}={value}", "threads=1"]).split()
+    assert words[1:] == ["train", corrected, "threads=1"]

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from resweep.build import build_data, build_lit_module, build_net
 from resweep.lit_module import LitClassifier
+from resweep.losses import BinaryCrossEntropy
 from resweep.optim.regularizer import Regularizer
-from resweep.tasks import Multiclass
+from resweep.tasks import Multiclass, Multilabel
 
 Batch = tuple[Tensor, Tensor]
 L1 = 0.03
@@ -59,13 +60,21 @@ def lit(net: nn.Module, optimizer: Callable = sgd, l1: float = 0.0, **settings: 
     return LitClassifier(net, nn.CrossEntropyLoss(), optimizer, lambda optimizer: [], **values)
 
 
-def fit(module: LitClassifier, data: list[Batch], folder: Path, epochs: int = 1, **settings: Any) -> None:
+def fit(
+    module: LitClassifier,
+    data: list[Batch],
+    folder: Path,
+    epochs: int = 1,
+    validated: list[Batch] | None = None,
+    **settings: Any,
+) -> pl.Trainer:
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         default_root_dir=folder, **settings,
     )  # fmt: skip
-    trainer.fit(module, Loader(data), Loader(batches(1)))
+    trainer.fit(module, Loader(data), Loader(batches(1) if validated is None else validated))
+    return trainer
 
 
 class Loader:
@@ -213,6 +222,26 @@ def test_validation_and_test_report_the_plain_cross_entropy() -> None:
     assert module.test_result.scores["loss"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+@pytest.mark.parametrize("thresholds", [0.3, "validation"])
+def test_labels_are_judged_by_their_thresholds_whatever_the_precision(
+    tmp_path: Path, precision: str, thresholds: float | str
+) -> None:
+    module = lit(small_net(), task=Multilabel(3, thresholds))
+    module.loss = BinaryCrossEntropy(multilabel=True)
+    data = [(images, F.one_hot(targets, 3).float()) for images, targets in batches(3)]
+    trainer = fit(module, data, tmp_path, validated=data, precision=precision)
+    trainer.test(module, Loader(data), verbose=False)
+    assert module.net[4].weight.dtype == (torch.bfloat16 if precision == "bf16-true" else torch.float64)
+    kept = module.task.thresholds
+    assert kept.dtype == torch.float32
+    shown = module.test_result.classes["threshold"]
+    assert torch.equal(torch.tensor(shown), kept)
+    if thresholds == 0.3:
+        assert shown == [0.3] * 3
+    assert 0 < module.val_scores["val/map"] <= 1
+
+
 def by_hand(data: list[Batch], step: Callable[[nn.Module, Batch], None]) -> nn.Module:
     net = small_net().train()
     for batch in data:
@@ -262,6 +291,23 @@ def test_weights_stay_within_the_limit_after_each_step(tmp_path: Path) -> None:
     for weight in (module.net[0].weight, module.net[4].weight):
         norms = weight.detach().flatten(1).norm(dim=1)
         assert norms.max() <= 0.3 * (1 + 1e-6) and weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize("steps", [2, 9])  # of Lookahead: in the training and after its end
+def test_lookaheads_slow_weights_stay_within_the_limit(tmp_path: Path, steps: int) -> None:
+    net = small_net()
+    net[4].weight.data.mul_(10)
+    module = lit(net, regularizer=Regularizer(max_norm=0.3), lookahead_steps=steps)
+    fit(module, batches(3), tmp_path)
+    with module.lookahead.slow_weights(module.trained):
+        for weight in (module.net[0].weight, module.net[4].weight):
+            assert weight.detach().flatten(1).norm(dim=1).max() <= 0.3 * (1 + 1e-6)
+
+
+def test_the_initial_weights_are_left_alone_without_lookahead() -> None:
+    before = small_net().state_dict()
+    after = lit(small_net(), regularizer=Regularizer(max_norm=0.1)).net.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_validation_judges_the_average_of_the_weights(tmp_path: Path) -> None:

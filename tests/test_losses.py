@@ -96,6 +96,24 @@ def test_half_precision_logits_have_finite_losses_and_gradients(loss: nn.Module)
     assert value.isfinite() and logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("loss", [BinaryCrossEntropy(), BinaryCrossEntropy(0.1, pos_weight=[0.3] * 4), Focal()])
+def test_targets_are_not_rounded_to_the_type_of_the_logits(loss: nn.Module, dtype: torch.dtype) -> None:
+    logits = LOGITS.to(dtype)
+    assert not torch.equal(MIXED.to(dtype).float(), MIXED)
+    found = loss(logits, MIXED)
+    assert found.dtype == torch.float32 and found == loss(logits.float(), MIXED)
+    with torch.autocast("cpu", dtype=dtype):
+        torch.testing.assert_close(loss(logits, MIXED), found, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("loss", [BinaryCrossEntropy(0.1, pos_weight=[3.0] * 4), Focal()])
+def test_double_precision_stays(loss: nn.Module) -> None:
+    found = loss(LOGITS.double(), MIXED.double())
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), loss(LOGITS, MIXED))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

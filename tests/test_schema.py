@@ -102,7 +102,7 @@ EDGES: dict[str, tuple[list[Any], list[Any]]] = {
     "optimizer.rho": ([0, 0.9], [1, -0.1, None]),
     "optimizer.adamw_lr": ([None, 0, 3e-4], [-1, "x"]),
     "optimizer.adjust_lr_fn": (["original", "match_rms_adamw"], ["keller", None]),
-    "optimizer.ns_dtype": (["bfloat16", "float32"], ["float64", None]),
+    "optimizer.ns_dtype": (["auto", "bfloat16", "float32"], ["float64", None]),
     "optimizer.ns_steps": ([1, 5], [0, None]),
     "optimizer.line_search_fn": ([None, "strong_wolfe"], ["wolfe", True]),
     "optimizer.history_size": ([1, 100], [0, None]),

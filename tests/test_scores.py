@@ -228,6 +228,14 @@ def test_thresholds_are_shown_as_they_were_given() -> None:
     assert measured(MultilabelTest(Multilabel(CLASSES, given)), logits, targets).classes["threshold"] == given
 
 
+def test_thresholds_of_any_float_type_are_shown() -> None:
+    logits, targets = made_up_labels()
+    task = Multilabel(CLASSES, 0.25)
+    for dtype in (torch.bfloat16, torch.float64):
+        task.thresholds = task.thresholds.to(dtype)
+        assert measured(MultilabelTest(task), logits, targets).classes["threshold"] == [0.25] * CLASSES
+
+
 def test_labels_of_which_none_occurs_have_nothing_but_losses() -> None:
     logits, targets = torch.full((10, 2), -5.0), torch.zeros(10, 2)
     scores = measured(MultilabelTest(Multilabel(2)), logits, targets).scores

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from sklearn import metrics as sk
+from torch import nn
 from torch.nn import functional as F
 
 from resweep.ranking import best_thresholds
@@ -76,6 +77,15 @@ def test_chosen_thresholds_travel_with_the_weights() -> None:
     copy = Multilabel(4, "validation")
     copy.load_state_dict(task.state_dict())
     assert torch.equal(copy.thresholds, task.thresholds)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_thresholds_keep_their_bits_when_the_net_changes_its_type(dtype: torch.dtype) -> None:
+    whole = nn.ModuleDict({"task": Multilabel(3, [0.1, 0.3, 0.7]), "net": nn.Linear(2, 3)}).to(dtype)
+    thresholds = whole["task"].thresholds
+    assert thresholds.dtype == torch.float32 and whole["net"].weight.dtype == dtype
+    assert torch.equal(thresholds, torch.tensor([0.1, 0.3, 0.7])) and "task.thresholds" in whole.state_dict()
+    assert whole.to("meta")["task"].thresholds.is_meta
 
 
 @pytest.mark.parametrize(

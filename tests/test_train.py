@@ -344,7 +344,7 @@ STATEFUL = {
     "sam, muon": ["regularizer=sam", "optimizer=muon"],
     "soap, layer rates": ["optimizer=soap", "optimizer.layer_decay=0.5", "optimizer.no_decay=[bias,norm]"],
     "shampoo": ["optimizer=shampoo"],
-    "l-bfgs": ["optimizer=lbfgs", "optimizer.max_iter=3", "optimizer.lr=0.1"],
+    "l-bfgs": ["optimizer=lbfgs", "optimizer.line_search_fn=null", "optimizer.max_iter=3", "optimizer.lr=0.01"],
     "plateau behind a warm-up": [
         "scheduler=plateau", "scheduler.patience=0", "scheduler.factor=0.5", "scheduler.threshold=0.5",
         "scheduler.warmup=2", "scheduler.warmup_unit=steps",

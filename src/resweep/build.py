@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import math
+import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -19,11 +20,12 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from resweep.data.base import Source
 from resweep.data.datamodule import ImageDataModule
 from resweep.errors import Problem, RequestError, nearest_name
 from resweep.lit_module import LitClassifier
 from resweep.losses import check_loss
-from resweep.optim.closures import check_closures
+from resweep.optim.closures import check_closures, check_full_batch
 from resweep.optim.param_groups import param_groups
 from resweep.optim.regularizer import Regularizer
 from resweep.optim.schedules import make_scheduler, scheduler_configs
@@ -126,11 +128,27 @@ def _made(key: str, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     try:
         return make(*args, **kwargs)
     except (ValueError, TypeError, MisconfigurationException) as error:
-        raise RequestError(Problem(key, None, _last_line(error))) from error
+        raise RequestError(refused(error, {key: getattr(make, "keywords", None) or kwargs})) from error
     except RequestError:
         raise
     except Exception as error:  # of a class of the user's own, most likely: say where
         raise RequestError(Problem(key, None, where(error))) from error
+
+
+def refused(error: Exception, sections: Mapping[str, Collection[str]]) -> Problem:
+    """Return the problem that an error tells as ``name=value: what is allowed; did you mean x?``.
+
+    Args:
+        error: what a part was refused with.
+        sections: the arguments that it may be about, by the dotted key of their section.
+    """
+    text = _last_line(error)
+    told = re.fullmatch(r"(\w+)=(.*?): (.+?)(?:; did you mean (\S+?)\?)?", text)
+    for key, names in sections.items():
+        if told is not None and (told[1] in names or told[1] == key):
+            name = key if told[1] == key else f"{key}.{told[1]}"
+            return Problem(name, told[2], told[3], None if told[4] is None else f"{name}={told[4]}")
+    return Problem(", ".join(sections), None, text)
 
 
 def where(error: Exception) -> str:
@@ -145,15 +163,28 @@ def prepare_imports(config: Config) -> None:
         sys.path.append(config["import_path"])
 
 
-def build_data(config: Config) -> ImageDataModule:
-    """Load the images and split them.
+def build_source(config: Config) -> Source:
+    """Load the images of a data set; nothing but the section ``data.source`` decides which.
+
+    Raises:
+        RequestError: the data is missing or unreadable.
+    """
+    return _made("data", component("data.source", config["data"]["source"], allowed(config)))
+
+
+def build_data(config: Config, source: Source | None = None) -> ImageDataModule:
+    """Split the images of a data set, and put them together with the augmentation.
+
+    Args:
+        config: a frozen config.
+        source: the images, where they have been loaded for the same section ``data.source`` before; else they are now.
 
     Raises:
         RequestError: the data is missing, unreadable or cannot be split as asked.
     """
-    data, names = config["data"], allowed(config)
-    source = _made("data", component("data.source", data["source"], names))
-    augment = _made("augment", component("augment", config["augment"], names))
+    data = config["data"]
+    source = build_source(config) if source is None else source
+    augment = _made("augment", component("augment", config["augment"], allowed(config)))
     settings = {key: data[key] for key in DATA_KEYS if key in data}
     return _made("data", ImageDataModule, source, augment, seed=config["seed"], **settings)
 
@@ -214,18 +245,19 @@ def build_lit_module(config: Config, net: nn.Module, data: ImageDataModule) -> L
     """Put net, loss, optimizer, schedule, regularizer and averaging together."""
     task = build_task(config, data)
     regularizer = Regularizer(**config["regularizer"])
-    make_optimizer, make_schedules = _optimizer(config), _schedules(config, data)
+    make_optimizer, make_schedules = _optimizer(config, data), _schedules(config, data)
     return _made(
         "averaging", LitClassifier, net, build_loss(config, data, task), make_optimizer, make_schedules,
         task=task, seed=config["seed"], regularizer=regularizer, **config.get("averaging", {}),
     )  # fmt: skip
 
 
-def _optimizer(config: Config) -> Callable[[nn.Module], torch.optim.Optimizer]:
+def _optimizer(config: Config, data: ImageDataModule) -> Callable[[nn.Module], torch.optim.Optimizer]:
     """Return what makes the optimizer for a net, over its parameter groups."""
     section = config["optimizer"]
     make = component("optimizer", section, allowed(config))
     check_closures(config, make.func)
+    check_full_batch(config, make.func, len(data.train))
 
     def optimizer(net: nn.Module) -> torch.optim.Optimizer:
         groups = param_groups(

@@ -142,8 +142,11 @@ class EpochRecorder(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Note the learning rate of the update; at the end of the epoch the schedule has moved on."""
-        self.lr = optimizer.param_groups[0]["lr"]
+        """Note the learning rate of the update; at the end of the epoch the schedule has moved on.
+
+        Of several parameter groups the largest: that of the head where rates fall towards the stem.
+        """
+        self.lr = max(group["lr"] for group in optimizer.param_groups if group["params"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

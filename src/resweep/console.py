@@ -189,6 +189,12 @@ def print_problems(problems: Iterable[Problem], words: list[str]) -> None:
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 
+SECTIONS = (
+    "data", "augment", "model", "optimizer", "scheduler", "regularizer", "averaging", "loss", "trainer", "logger",
+    "search", "executor",
+)  # fmt: skip
+
+
 def corrected_command(problems: list[Problem], words: list[str]) -> str | None:
     """Return the command with each misspelt word replaced by the nearest valid one; None if nothing can be replaced."""
     fixed, changed = list(words), False
@@ -202,13 +208,18 @@ def corrected_command(problems: list[Problem], words: list[str]) -> str | None:
             key, separator, given = word.partition("=")
             if key.lstrip("+") != problem.key or not separator:
                 continue
-            if "=" in problem.nearest:  # the choice was wrong, possibly one of several swept ones
-                choices = [
-                    problem.nearest.split("=", 1)[1] if one == problem.value else one for one in given.split(",")
-                ]
-                fixed[position] = f"{key}={','.join(choices)}"
+            if not _names_a_key(problem):  # the value was wrong, possibly one of several swept ones
+                right = problem.nearest.removeprefix(f"{problem.key}=")
+                values = [right if one == problem.value else one for one in given.split(",")]
+                fixed[position] = f"{key}={','.join(values)}"
             else:
                 plus = "++" if key.startswith("+") else ""  # holds whether or not the key is there
                 fixed[position] = f"{plus}{problem.nearest}={given}"
             changed = changed or fixed[position] != word
     return command("resweep", *fixed) if changed else None
+
+
+def _names_a_key(problem: Problem) -> bool:
+    """Tell whether the nearest name of a problem stands for its key, and not for its value."""
+    section, dot, _ = str(problem.nearest).partition(".")
+    return "=" not in str(problem.nearest) and ("." not in problem.key or bool(dot and section in SECTIONS))

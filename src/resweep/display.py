@@ -148,7 +148,6 @@ class SweepDisplay:
         self.width = max(3, len(str(self.total - 1)))
         self.started: dict[Path, float] = {}
         self.begin = self.status_at = time.monotonic()
-        self.skipped = sum(record.status in FINISHED for record in self.records.values())
         self.seconds: list[float] = []
         self.live: Live | None = None
 

@@ -34,7 +34,8 @@ class LitClassifier(LightningModule):
     and the running statistics of batch normalization count the first evaluation only.
 
     Args:
-        net: images float32 (B, C, H, W) to logits float32 (B, K).
+        net: images float32 (B, C, H, W) to logits float32 (B, K). With Lookahead and a max-norm, weights beyond the
+            limit are scaled down to it before the slow weights are copied.
         loss: logits (B, K) and targets, as the task and the augmentation give them, to a scalar.
         optimizer: takes the net.
         scheduler: takes the optimizer and returns Lightning's descriptions of its schedules.
@@ -75,6 +76,8 @@ class LitClassifier(LightningModule):
         self.regularizer = regularizer or Regularizer()
         self.trained = [p for p in net.parameters() if p.requires_grad]
         self.penalized = [p for p in self.trained if p.dim() > 1]
+        if lookahead_steps and self.regularizer.max_norm is not None:
+            project_max_norm_(net, self.regularizer.max_norm)  # else the slow weights would begin beyond the limit
         self.average = None if ema_decay is None else moving_average(net, ema_decay)
         self.lookahead = Lookahead(self.trained, lookahead_steps, lookahead_alpha) if lookahead_steps else None
         self.evaluations = 0

@@ -1,7 +1,7 @@
 """Losses that judge every class or label by itself, and the check that a loss fits the task.
 
 Each takes all three kinds of targets: labels (B, K), classes int64 (B,), which become one-hot rows, and the rows of
-mixed images.
+mixed images. Logits of half precision are made single precision first, so that targets are not rounded to their type.
 
 Shapes: B batch, K classes or labels.
 """
@@ -64,12 +64,13 @@ class BinaryCrossEntropy(nn.Module):
         self.register_buffer("pos_weight", _weights(pos_weight), persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss, a scalar.
+        """Return the loss, a scalar of float32, or of float64 for such logits.
 
         Args:
-            logits: (B, K).
+            logits: (B, K), any float type.
             targets: int64 (B,) or float (B, K).
         """
+        logits = _at_least_single(logits)
         rows = _rows(logits, targets)
         if self.target_threshold is not None:
             rows = (rows > self.target_threshold).to(rows)
@@ -109,12 +110,13 @@ class Focal(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss, a scalar.
+        """Return the loss, a scalar of float32, or of float64 for such logits.
 
         Args:
-            logits: (B, K).
+            logits: (B, K), any float type.
             targets: int64 (B,) or float (B, K).
         """
+        logits = _at_least_single(logits)
         return sigmoid_focal_loss(logits, _rows(logits, targets), self.alpha, self.gamma, reduction="mean")
 
 
@@ -149,6 +151,11 @@ def check_loss(loss: Callable[[Tensor, Tensor], Tensor], task: Task, *, mixes: b
     if not isinstance(value, Tensor) or value.dim() != 0:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise RequestError(Problem("loss", name, f"must return one number per batch, got {shape}"))
+
+
+def _at_least_single(logits: Tensor) -> Tensor:
+    """Return half precision as float32; float32 and float64 as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _rows(logits: Tensor, targets: Tensor) -> Tensor:

@@ -241,9 +241,8 @@ def label_table(task: Multilabel, logits: Tensor, targets: Tensor) -> dict[str, 
     """
     given = task.decisions(logits)
     tp, fp, fn = (given & targets).sum(0), (given & ~targets).sum(0), (~given & targets).sum(0)
-    shown = torch.tensor(
-        [float(str(value)) for value in task.thresholds.cpu().numpy()], dtype=torch.float64
-    )  # 0.3 as 0.3
+    thresholds = task.thresholds.float().cpu().numpy()
+    shown = torch.tensor([float(str(value)) for value in thresholds], dtype=torch.float64)  # 0.3 as 0.3
     counts = {"support": tp + fn, "threshold": shown, "tp": tp, "fp": fp, "fn": fn}
     areas = _areas(rankings(logits, targets))  # sigmoid keeps the order, but makes large logits equal
     return {**counts, "tn": len(targets) - tp - fp - fn, **_rates(tp, fp, fn), **areas}

@@ -7,7 +7,7 @@ Shapes: B batch, N images, K classes or labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 
 import torch
@@ -77,7 +77,7 @@ class Multilabel(nn.Module):
     Attributes:
         name: ``multilabel``.
         further_metrics: validation metrics besides loss and accuracy.
-        thresholds: float32 (K,).
+        thresholds: float32 (K,), whatever type the module is converted to.
 
     Raises:
         ValueError: ``thresholds`` is out of range, or a list of another length than K.
@@ -126,6 +126,13 @@ class Multilabel(nn.Module):
             targets: (N, K).
         """
         self.thresholds.copy_(best_thresholds(self.probabilities(logits), targets))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Multilabel:
+        """Move the thresholds as the module is moved, but keep their bits: rounded ones would decide otherwise."""
+        kept = self.thresholds
+        super()._apply(fn, recurse)
+        self.thresholds = kept.to(self.thresholds.device)
+        return self
 
 
 Task = Multiclass | Multilabel

@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import PIL
 import pytest
 import torch
 from torch import Tensor
 
 from resweep.data import cache
-from resweep.data.cache import cached, facts_digest, remembered
+from resweep.data.cache import cached, facts_digest, file_facts, remembered
 
 SHAPE = (50, 3, 4, 5)
 PREPARE = """
@@ -218,6 +221,58 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     assert cache.cache_folder() == Path(tempfile.gettempdir()) / f"resweep-{os.getuid()}"
 
 
+@pytest.fixture
+def without_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of a user without a home, among the temporary files of all users."""
+    monkeypatch.delenv("RESWEEP_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"resweep-{os.getuid()}"
+
+
+def test_the_folder_among_temporary_files_is_for_its_user_only(without_home: Path) -> None:
+    cached("entry", [], SHAPE, Filling(1))
+    assert without_home.stat().st_mode & 0o777 == 0o700
+    assert cached("entry", [], SHAPE, Filling(2)).flatten()[0] == 1
+    assert remembered("key", lambda: 1) == remembered("key", lambda: 2) == 1
+
+
+@pytest.mark.parametrize("planted", ["by another user", "open to all", "a link"])
+def test_a_folder_that_another_user_could_fill_is_not_used(
+    without_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], planted: str
+) -> None:
+    cached("entry", [], SHAPE, Filling(1))
+    remembered("key", lambda: 1)
+    if planted == "by another user":
+        user = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: user)
+        without_home.rename(without_home.with_name(f"resweep-{user}"))
+    elif planted == "open to all":
+        without_home.chmod(0o777)
+    else:
+        without_home.symlink_to(without_home.rename(without_home.with_name("elsewhere")))
+    assert cached("entry", [], SHAPE, Filling(2)).flatten()[0] == 2
+    assert remembered("key", lambda: 2) == 2
+    assert "is not a folder that only this user can write to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changed", ["Pillow", "torchvision", "format"])
+def test_another_decoder_makes_all_anew(monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
+    again = Filling(2)
+    cached("entry", [], SHAPE, Filling(1))
+    remembered("key", lambda: 1)
+    if changed == "Pillow":
+        monkeypatch.setattr(PIL, "__version__", "0.1")
+    elif changed == "torchvision":
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1")
+    else:
+        monkeypatch.setattr(cache, "_FORMAT", 0)
+    monkeypatch.setattr(cache, "_versions", cache._versions.__wrapped__)
+    assert cached("entry", [], SHAPE, again).flatten()[0] == 2 and again.calls == 1
+    assert remembered("key", lambda: 2) == 2
+
+
 def test_names_become_files_of_the_folder(folder: Path) -> None:
     cached("a/b: c", [], SHAPE, Filling(1))
     assert entries(folder) == ["a_b_c.images"]
@@ -238,6 +293,55 @@ def test_results_are_computed_once(folder: Path) -> None:
     assert calls == ["x", "y", "x"]
 
 
+def test_what_many_want_at_once_is_computed_once(folder: Path) -> None:
+    calls = []
+
+    def compute() -> int:
+        calls.append(1)
+        time.sleep(0.3)
+        return len(calls)
+
+    with ThreadPoolExecutor(4) as pool:  # a lock tells threads apart as it does processes
+        assert list(pool.map(lambda _: remembered("key", compute), range(4))) == [1] * 4
+    assert len(calls) == 1
+    assert {path.name for path in folder.iterdir()} == {"results.json", ".results.json.lock"}
+
+
+def test_other_results_do_not_wait() -> None:
+    done = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(remembered, "slow", lambda: done.wait(60))
+        try:
+            assert remembered("quick", lambda: 2) == 2
+        finally:
+            done.set()
+        assert slow.result() is True
+    assert remembered("slow", lambda: "anew") is True and remembered("quick", lambda: "anew") == 2
+
+
+def test_results_that_are_written_at_once_all_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = cache._read_results
+
+    def slowly(path: Path) -> dict[str, object]:
+        known = read(path)
+        time.sleep(0.05)
+        return known
+
+    monkeypatch.setattr(cache, "_read_results", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: remembered(str(number), lambda: number), range(4)))
+    assert [remembered(str(number), lambda: "anew") for number in range(4)] == [0, 1, 2, 3]
+
+
+def test_a_result_that_fails_is_not_kept(folder: Path) -> None:
+    def fail() -> None:
+        raise FileNotFoundError(2, "gone", "picture.jpg")
+
+    with pytest.raises(FileNotFoundError, match="picture"):
+        remembered("key", fail)
+    assert entries(folder) == [] and remembered("key", lambda: 1) == 1
+
+
 def test_only_the_newest_results_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_RESULTS", 2)
     for number in range(4):
@@ -251,6 +355,25 @@ def test_facts_are_told_apart() -> None:
     lists = [["a", "b"], ["ab"], ["a", b"b"], [("a", "b")], [1], ["1"], [1.0], [True], [None], [], [Path("a")]]
     assert len({facts_digest(facts) for facts in lists}) == len(lists)
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("change", ["written", "replaced"])
+def test_a_file_with_the_size_and_time_of_another_is_told_apart(tmp_path: Path, change: str) -> None:
+    path, other = tmp_path / "path", tmp_path / "other"
+    for file, text in ((path, "old"), (other, "new")):
+        file.write_text(text)
+        os.utime(file, (0, 0))
+    before = file_facts(path)
+    assert file_facts(path) == before
+    time.sleep(0.02)  # the system's clock of files ticks every 10 ms at the slowest
+    if change == "written":
+        path.write_text("new")
+        os.utime(path, (0, 0))
+    else:
+        other.replace(path)
+    assert file_facts(path) != before
+    with pytest.raises(FileNotFoundError):
+        file_facts(other.with_name("missing"))
 
 
 def mapped_kilobytes(process: int, name: str) -> tuple[int, int]:

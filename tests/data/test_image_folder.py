@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -241,6 +242,40 @@ def test_a_change_of_the_folder_is_noticed(tmp_path: Path, decoded: list[str], c
         np.testing.assert_array_equal(after.images[position].numpy(), read_image(path, None, 3))
     assert after.labels.tolist() == [{"a": 0, "b": 1}[path.parent.name] for path in paths]
     assert len(before.images) == 6  # who holds the old ones keeps them
+
+
+def write_bmps(folder: Path, value: int) -> None:
+    """Write pictures of one colour, all of the same number of bytes and the same time of change."""
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(2):
+            path = folder / name / f"{number}.bmp"
+            Image.new("RGB", (4, 4), (value + number,) * 3).save(path)
+            os.utime(path, (0, 0))
+
+
+@pytest.mark.usefixtures("decoded")
+@pytest.mark.parametrize("memory_limit_mb", [0, 1024])
+def test_other_pictures_of_the_same_sizes_and_times_are_noticed(tmp_path: Path, memory_limit_mb: int) -> None:
+    found = []
+    for value in (10, 110):
+        write_bmps(tmp_path, value)
+        samples = image_folder(tmp_path, memory_limit_mb=memory_limit_mb).train
+        found.append((255 * samples.channel_mean_std()[0][0].item(), samples.batch(torch.arange(4))[0][:, 0, 0, 0]))
+        time.sleep(0.02)  # the system's clock of files ticks every 10 ms at the slowest
+    for value, (mean, pixels) in zip((10, 110), found, strict=True):
+        assert mean == pytest.approx(value + 0.5) and pixels.tolist() == [value, value + 1] * 2
+
+
+@pytest.mark.usefixtures("decoded")
+def test_a_picture_that_breaks_without_a_trace_is_noticed(tmp_path: Path) -> None:
+    write_bmps(tmp_path, 10)
+    image_folder(tmp_path, memory_limit_mb=0)
+    time.sleep(0.02)
+    path = tmp_path / "a" / "1.bmp"
+    path.write_bytes(b"x" * path.stat().st_size)
+    os.utime(path, (0, 0))
+    assert "a/1.bmp: not in a known format" in only_problem(tmp_path, memory_limit_mb=0).message
 
 
 def test_a_broken_file_leaves_no_entry(tmp_path: Path, decoded: list[str]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,19 @@ def test_statistics_of_files_are_remembered_until_a_file_changes(
     random_picture(50).save(files[2])
     os.utime(files[2], ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
     assert not torch.equal(OnDisk(files, torch.arange(7), None, 3).channel_mean_std()[0], before) and len(read) == 7
+
+
+def test_statistics_follow_a_file_of_the_same_size_and_time_and_the_digest_is_that_of_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESWEEP_CACHE", str(tmp_path / "cache"))
+    path, found = tmp_path / "0.bmp", []
+    for value in (51, 102):
+        Image.new("RGB", (4, 4), (value,) * 3).save(path)
+        os.utime(path, ns=(7, 7))
+        samples = OnDisk([path], torch.tensor([3]), None, 3, tmp_path)
+        found.append(samples.channel_mean_std()[0].tolist())
+        text = f"None 3\n3 {path.stat().st_size} 7 0.bmp"  # nothing of this machine's own
+        assert samples.digest() == hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        time.sleep(0.02)  # the system's clock of files ticks every 10 ms at the slowest
+    assert found == [[0.2] * 3, [0.4] * 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -96,7 +97,8 @@ def test_the_form_that_lightning_wants() -> None:
 
 
 def test_only_reductions_on_a_plateau_are_stepped_with_their_metric() -> None:
-    made = [StepLR(make(), 1), make_scheduler(ReduceLROnPlateau, make(), 100, 10)]
+    plateau = functools.partial(ReduceLROnPlateau, mode="max")
+    made = [StepLR(make(), 1), make_scheduler(plateau, make(), 100, 10)]
     configs = [LRSchedulerConfig(**config) for config in scheduler_configs(made, "step", "val/f1")]
     step_plateaus(configs, {"val/loss": 3.0, "val/f1": torch.tensor(0.5)})
     assert (made[0].last_epoch, made[1].last_epoch, made[1].best) == (0, 1, 0.5)

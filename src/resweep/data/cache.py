@@ -7,7 +7,8 @@ the machine for which it is good, as only a machine that stops can lose pages of
 system's page cache holds the pixels once, however many processes map them.
 
 The folder is ``RESWEEP_CACHE``, else ``$XDG_CACHE_HOME/resweep``, else ``~/.cache/resweep``. It may be deleted at any
-time. A disk of the machine's own is best: processes share memory on one machine only.
+time. A disk of the machine's own is best: processes share memory on one machine only. For a user without a home it is
+below the folder of temporary files, where other users write, too: it counts only if it is this user's own.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -18,12 +19,14 @@ import contextlib
 import functools
 import glob
 import hashlib
+import importlib.metadata
 import json
 import math
 import mmap
 import os
 import re
 import secrets
+import stat
 import sys
 import tempfile
 import threading
@@ -34,12 +37,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
 from resweep.claim import Busy, claim
 
 _MAGIC = "resweep images 1"
+_FORMAT = 2  # to be raised when the same files give other pixels, or the same pixels other results
 _HEADER_BYTES = 4096
 _ON_DISK = "on disk"
 _WAIT_SECONDS = 0.05
@@ -55,7 +60,7 @@ def cache_folder() -> Path:
         return Path(os.path.expanduser(given))
     base = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     if base.startswith("~"):  # a user without a home, as in some containers
-        return Path(tempfile.gettempdir()) / f"resweep-{os.getuid()}"
+        return _folder_without_home()
     return Path(base) / "resweep"
 
 
@@ -71,6 +76,19 @@ def facts_digest(facts: Sequence[object]) -> str:
     return digest.hexdigest()
 
 
+def file_facts(path: Path | str) -> str:
+    """Return what tells a file from a changed or replaced one: size, times of content and of status, inode.
+
+    The time of the content can be set, as unpacking does, that of the status (ctime) cannot. Copies of a file differ,
+    so this belongs into no digest that is to be the same on other machines.
+
+    Raises:
+        OSError: there is no such file, or it cannot be looked at.
+    """
+    found = os.stat(path)
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
 def cached(
     name: str, facts: Sequence[object], shape: tuple[int, int, int, int], fill: Callable[[Tensor], None]
 ) -> Tensor:
@@ -82,7 +100,7 @@ def cached(
     Args:
         name: of the entry, for instance ``"cifar10-train"``. There is one entry of a name: a new one replaces the old
             one, so everything that is used side by side needs a name of its own.
-        facts: what the pixels are made from (see :func:`facts_digest`).
+        facts: what the pixels are made from (see :func:`facts_digest`), besides the versions of the decoders.
         shape: (N, C, H, W).
         fill: writes all pixels into the tensor that it is given. What it raises is passed on and nothing is kept.
 
@@ -90,19 +108,19 @@ def cached(
         uint8, shape (N, C, H, W). A write to it changes this process's copy of the page, never the file.
     """
     path = cache_folder() / f"{re.sub(r'[^A-Za-z0-9._=-]+', '_', name)}.images"
-    digest = facts_digest([name, tuple(shape), *facts])
-    found = _opened(path, digest, shape)
-    if found is not None:
-        return found
+    digest = facts_digest([*_versions(), name, tuple(shape), *facts])
+    found = part = None
     with contextlib.ExitStack() as stack:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_alone(path))
-            found = _opened(path, digest, shape)  # another process may have made it meanwhile
-            part = stack.enter_context(_part(path, shape)) if found is None else None
+            _make_folder(path.parent)
+            found = _opened(path, digest, shape)
+            if found is None:
+                stack.enter_context(_alone(path, f"prepares the images {path.name}"))
+                found = _opened(path, digest, shape)  # another process may have made it meanwhile
+            if found is None:
+                part = stack.enter_context(_part(path, shape))
         except OSError as error:
             say_once(f"the cache of images cannot be written ({error}): they are kept in memory")
-            part = None
         if found is None and part is not None:
             fill(part.images)
             found = part.published(path, digest)
@@ -113,26 +131,28 @@ def cached(
 
 
 def remembered(key: str, compute: Callable[[], Any]) -> Any:
-    """Return a small result, computed the first time only.
+    """Return a small result, computed the first time only; other processes that want it meanwhile wait for it.
 
     Args:
-        key: fingerprint of everything that the result depends on.
-        compute: gives the result, in the types of JSON.
+        key: fingerprint of everything that the result depends on, besides the versions of the decoders.
+        compute: gives the result, in the types of JSON. What it raises is passed on and nothing is kept.
     """
     path = cache_folder() / "results.json"
-    known = _read_results(path)
-    if key not in known:
-        result = compute()
-        known = {**dict(list(_read_results(path).items())[-_RESULTS:]), key: result}
-        part = path.with_name(f".results.{os.getpid()}-{secrets.token_hex(4)}.part")
+    key = facts_digest([*_versions(), key])
+    with contextlib.ExitStack() as stack:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(known))
-            os.replace(part, path)
+            _make_folder(path.parent)
+            if key not in (known := _read_results(path)):
+                stack.enter_context(_alone_with_result(path, key))
+                known = _read_results(path)  # another process may have computed it meanwhile
         except OSError as error:
             say_once(f"the cache cannot be written ({error}): nothing is kept for the next start")
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            known = None
+        if known is None:
+            return compute()
+        if key not in known:
+            known[key] = compute()
+            _keep_result(path, key, known[key])
     return known[key]
 
 
@@ -141,6 +161,58 @@ def say_once(text: str) -> None:
     if text not in _said:
         _said.add(text)
         print(text, file=sys.stderr, flush=True)
+
+
+def _folder_without_home() -> Path:
+    return Path(tempfile.gettempdir()) / f"resweep-{os.getuid()}"
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of the cache.
+
+    Raises:
+        OSError: it cannot be made, or it is among everybody's temporary files and not this user's own.
+    """
+    if folder != _folder_without_home():
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{folder} is not a folder that only this user can write to; remove it")
+
+
+@functools.cache
+def _versions() -> tuple[object, ...]:
+    """Name what makes the pixels: torchvision is not imported for this, as that takes long."""
+    return _FORMAT, f"Pillow {PIL.__version__}", f"torchvision {importlib.metadata.version('torchvision')}"
+
+
+@contextlib.contextmanager
+def _alone_with_result(path: Path, key: str) -> Iterator[None]:
+    """Hold the lock of a result that is computed; its file goes, as there would be one for each result."""
+    lock = path.with_name(f"{path.stem}-{key}")
+    with _alone(lock, f"computes a result for {path.name}"):
+        try:
+            yield
+        finally:  # who has opened it before and locks it now finds the result, or computes it as after a failure
+            with contextlib.suppress(OSError):
+                _lock_file(lock).unlink(missing_ok=True)
+
+
+def _keep_result(path: Path, key: str, result: Any) -> None:
+    """Add a result to the file; no other process does so at the same time."""
+    part = path.with_name(f".results.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with _alone(path, f"writes {path.name}"):
+            known = {**dict(list(_read_results(path).items())[-_RESULTS:]), key: result}
+            part.write_text(json.dumps(known))
+            os.replace(part, path)
+    except OSError as error:
+        say_once(f"the cache cannot be written ({error}): nothing is kept for the next start")
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _read_results(path: Path) -> dict[str, Any]:
@@ -189,18 +261,22 @@ def _mapped(descriptor: int, shape: Sequence[int], access: int) -> Tensor:
     return torch.from_numpy(pixels).view(*shape)
 
 
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock of an entry; wait for it as long as another process makes the entry."""
+def _alone(path: Path, work: str) -> Iterator[None]:
+    """Hold the lock of an entry or result; wait for it as long as another process does the work, named in words."""
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(claim(path.parent, f".{path.name}.lock"))
+                stack.enter_context(claim(path.parent, _lock_file(path).name))
                 break
             except Busy as busy:
                 if time.monotonic() - started > _SAY_AFTER_SECONDS:
-                    say_once(f"waiting for {busy.holder}, which prepares the images {path.name}")
+                    say_once(f"waiting for {busy.holder}, which {work}")
                 time.sleep(_WAIT_SECONDS)
         yield
 

@@ -5,7 +5,6 @@ Shapes: N images, C channels, H height, W width.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from resweep.data.base import Samples
-from resweep.data.cache import cached, facts_digest, remembered
+from resweep.data.cache import cached, facts_digest, file_facts, remembered
 from resweep.data.decode import UnreadableImage, in_threads, read_image, read_size
 from resweep.data.samples import InMemory, OnDisk
 from resweep.errors import Problem, RequestError
@@ -77,21 +76,28 @@ class Decoding:
 
 
 def read_files(
-    name: str, root: Path, splits: Mapping[str, Files], decoding: Decoding, key: str = "data.root"
+    name: str,
+    root: Path,
+    splits: Mapping[str, Files],
+    decoding: Decoding,
+    key: str = "data.root",
+    choice: Sequence[object] = (),
 ) -> dict[str, Samples]:
     """Return the samples of the splits of a data set.
 
     All images are decoded once and held in memory, mapped from the cache, when N * C * H * W bytes are within the
     limit; otherwise each is decoded whenever it is used. Both give the same pixels
-    (:func:`resweep.data.decode.read_image`). The cache is made anew when the names, sizes or times of last change of
-    the files are others.
+    (:func:`resweep.data.decode.read_image`). The cache is made anew when the names of the files are others, or one has
+    been written to or replaced (:func:`resweep.data.cache.file_facts`).
 
     Args:
-        name: of the data set, for the name of its entry in the cache; data sets below one root need different ones.
+        name: of the data set, for the name of its entry in the cache.
         root: folder that the files lie below; messages and digests name files relative to it.
         splits: the files of each split, at least one in all.
         decoding: size and channels of the images.
         key: config key that problems with the files belong to.
+        choice: what else decides which files below the root these are; data sets of the same name and root need
+            different ones to be in the cache side by side.
 
     Raises:
         RequestError: images cannot be read or differ in size, or a value of ``decoding`` is outside its range.
@@ -109,7 +115,7 @@ def read_files(
             )
             for split, files in splits.items()
         }
-    entry = _entry_name(name, root, decoding)
+    entry = _entry_name(name, root, decoding, choice)
     images = cached(entry, facts, shape, job.decode)
     samples: dict[str, Samples] = {}
     start = 0
@@ -120,10 +126,10 @@ def read_files(
     return samples
 
 
-def _entry_name(name: str, root: Path, decoding: Decoding) -> str:
-    """Name the entry of a data set in the cache: one per place, size and channels."""
-    settings = f"{root.resolve()} {name} {decoding.image_size} {decoding.channels} {decoding.crop_pct}"
-    digest = hashlib.blake2b(settings.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+def _entry_name(name: str, root: Path, decoding: Decoding, choice: Sequence[object]) -> str:
+    """Name the entry of a data set in the cache: one per place, choice of files, size and channels."""
+    settings = [name, decoding.image_size, decoding.channels, decoding.crop_pct]
+    digest = facts_digest([str(root.resolve()), *settings, *choice])[:12]
     return f"{name}-{'own-size' if decoding.image_size is None else decoding.image_size}-{digest}"
 
 
@@ -134,15 +140,14 @@ class _Job:
         self.root, self.paths, self.decoding, self.key = root, paths, decoding, key
 
     def facts(self) -> list[str]:
-        """Say what the files are: names below the root, sizes and times of last change, as one text."""
+        """Say what the files are: names below the root, sizes, times and numbers, as one text."""
         start, lines = f"{self.root}/", []
         for path in self.paths:
             try:
-                found = os.stat(path)
+                found = file_facts(path)
             except OSError as error:  # named with all others when they are read
-                lines.append(f"{path.removeprefix(start)} {error.errno}")
-            else:
-                lines.append(f"{path.removeprefix(start)} {found.st_size} {found.st_mtime_ns}")
+                found = str(error.errno)
+            lines.append(f"{path.removeprefix(start)} {found}")
         return ["\n".join(lines)]
 
     def size(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from resweep.data.base import Samples, Source, check_labels
-from resweep.data.cache import facts_digest, remembered
+from resweep.data.cache import facts_digest, file_facts, remembered
 from resweep.data.decode import UnreadableImage, in_threads, read_image, read_pixels, read_size, to_picture
 from resweep.progress import progress
 
@@ -206,7 +206,7 @@ class OnDisk(Samples):
         return OnDisk(paths, labels, self.image_size, self.channels, self.root, self.crop_pct)
 
     def _means_stds(self) -> tuple[list[float], list[float]]:
-        facts = [f"{os.path.abspath(path)} {_size_and_time(path)}" for path in self.paths]
+        facts = [f"{os.path.abspath(path)} {file_facts(path)}" for path in self.paths]
         settings = ["mean and std", self.image_size, self.channels, self.crop_pct]
         return remembered(facts_digest([*settings, *facts]), super()._means_stds)
 
@@ -219,6 +219,6 @@ class OnDisk(Samples):
 
 
 def _size_and_time(path: Path | str) -> str:
-    """Write down the size of a file in bytes and the time of its last change in nanoseconds."""
+    """Write down the size of a file in bytes and the time of its last change in nanoseconds, which copies share."""
     facts = os.stat(path)
     return f"{facts.st_size} {facts.st_mtime_ns}"

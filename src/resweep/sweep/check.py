@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +19,14 @@ from resweep.build import (
     build_data,
     build_lit_module,
     build_net,
+    build_source,
     build_trainer,
     component,
     prepare_imports,
+    refused,
     where,
 )
+from resweep.data.base import Source
 from resweep.data.datamodule import ImageDataModule
 from resweep.errors import Problem, RequestError
 
@@ -30,7 +35,7 @@ SIDES = (16, 24, 28, 32, 48, 64, 96, 128, 224, 256, 299)  # tried in turn for a 
 
 
 def check_buildable(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Load each distinct data set and build each distinct net, optimizer, schedule and trainer.
+    """Load each distinct data set once and build each distinct net, optimizer, schedule and trainer.
 
     Args:
         configs: frozen configs.
@@ -43,24 +48,16 @@ def check_buildable(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     problems: list[Problem] = []
     facts: dict[str, Any] = {}
-    for group in _distinct(configs, ("data", "augment")):
+    for same_source in _distinct(configs, ("data.source",)):
         try:
-            prepare_imports(group[0])
-            data = build_data(group[0])
+            prepare_imports(same_source[0])
+            source = build_source(same_source[0])
         except RequestError as error:
             problems += error.problems
             continue
-        for config in (same[0] for same in _distinct(group, PARTS)):
-            try:
-                with _quiet():
-                    parameters = _build(config, data)
-            except RequestError as error:
-                problems += error.problems
-                continue
-            facts = facts or {
-                "train": len(data.train), "val": len(data.val), "test": len(data.test),
-                "classes": data.num_classes, "parameters": parameters,
-            }  # fmt: skip
+        for same_data in _distinct(same_source, ("data", "augment")):
+            found = _check_data(same_data, source, problems)
+            facts = facts or found
     if problems:
         raise RequestError(dict.fromkeys(problems))
     return facts
@@ -77,6 +74,29 @@ def check_one(config: dict[str, Any]) -> ImageDataModule:
         data = build_data(config)
         _build(config, data)
     return data
+
+
+def _check_data(configs: Sequence[dict[str, Any]], source: Source, problems: list[Problem]) -> dict[str, Any]:
+    """Build what differs between configs of the same data; add what is wrong and return facts of the first run."""
+    facts: dict[str, Any] = {}
+    try:
+        prepare_imports(configs[0])
+        data = build_data(configs[0], source)
+    except RequestError as error:
+        problems += error.problems
+        return facts
+    for config in (same[0] for same in _distinct(configs, PARTS)):
+        try:
+            with _quiet():
+                parameters = _build(config, data)
+        except RequestError as error:
+            problems += error.problems
+            continue
+        facts = facts or {
+            "train": len(data.train), "val": len(data.val), "test": len(data.test),
+            "classes": data.num_classes, "parameters": parameters,
+        }  # fmt: skip
+    return facts
 
 
 @contextmanager
@@ -103,7 +123,8 @@ def _build(config: dict[str, Any], data: ImageDataModule) -> int:
     try:
         lit_module.configure_optimizers()
     except (ValueError, TypeError) as error:
-        raise RequestError(Problem("optimizer, scheduler", None, str(error))) from error
+        sections = {"optimizer": config["optimizer"], "scheduler": config["scheduler"]}
+        raise RequestError(refused(error, sections)) from error
     logits = _logits(config, net, data)
     if tuple(logits.shape) != (2, data.num_classes) or not math.isfinite(float(logits.sum())):
         message = f"gives an output of shape {tuple(logits.shape)} for 2 images and {data.num_classes} classes"
@@ -149,8 +170,12 @@ def _takes(net: nn.Module, shape: Sequence[int]) -> bool:
 
 
 def _distinct(configs: Sequence[dict[str, Any]], keys: tuple[str, ...]) -> list[list[dict[str, Any]]]:
-    """Group configs that agree in the given sections."""
+    """Group configs that agree in the sections of the given dotted keys."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for config in configs:
-        groups.setdefault(json.dumps([config[key] for key in keys], default=str), []).append(config)
+        groups.setdefault(json.dumps([_section(config, key) for key in keys], default=str), []).append(config)
     return list(groups.values())
+
+
+def _section(config: dict[str, Any], key: str) -> Any:
+    return functools.reduce(operator.getitem, key.split("."), config)

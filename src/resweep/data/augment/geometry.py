@@ -48,22 +48,17 @@ def crop(images: Tensor, padding: int, generator: Generator, mode: str = "zero")
     return windows.index_select(0, starts.to(images.device))
 
 
-def flip(images: Tensor, p: float, generator: Generator) -> Tensor:
-    """Mirror each image left to right with a probability.
+def flip_(images: Tensor, p: float, generator: Generator) -> Tensor:
+    """Mirror each image left to right with a probability, in place; only the chosen images are touched.
 
     Args:
         images: float, shape (B, C, H, W).
-        p: probability in [0, 1]; 0 returns the images unchanged and draws nothing.
+        p: probability in [0, 1]; one number is drawn per image, whatever p is.
         generator: on the CPU.
 
     Returns:
-        Same shape and type; a new tensor unless p is 0.
+        The images given.
     """
-    return images if p == 0 else flip_(images.clone(), p, generator)
-
-
-def flip_(images: Tensor, p: float, generator: Generator) -> Tensor:
-    """Mirror in place, see :func:`flip`: only the chosen images are touched."""
     chosen = (torch.rand(len(images), generator=generator) < p).nonzero().squeeze(1).to(images.device)
     return images.index_copy_(0, chosen, images.index_select(0, chosen).flip(-1))
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resweep.data.cache import file_facts
 from resweep.data.image_folder import existing_folder
 from resweep.errors import Problem, RequestError
 
@@ -89,10 +90,9 @@ class Published:
                 _move(Path(temporary) / name, folder / name)
 
 
-def facts_of(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Return what tells files from changed ones: path, size in bytes, time of the last change in ns."""
-    found = ((path, path.stat()) for path in files)
-    return [(str(path.absolute()), facts.st_size, facts.st_mtime_ns) for path, facts in found]
+def facts_of(files: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return what tells files from changed ones: their paths and :func:`resweep.data.cache.file_facts`."""
+    return [(str(path.absolute()), file_facts(path)) for path in files]
 
 
 @contextlib.contextmanager
