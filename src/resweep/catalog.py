@@ -35,7 +35,7 @@ def describe(name: str | None, config_dirs: list[Path]) -> str:
     group, _, choice = name.strip("/").partition("/")
     if group not in groups:
         message = f"is not a config group; there are {', '.join(groups)}"
-        raise RequestError(Problem(group, None, message, nearest_name(group, groups)))
+        raise RequestError(Problem(group, None, message, _nearest(group, choice, groups)))
     if not choice:
         return _one_group(group, groups[group])
     if choice not in groups[group]:
@@ -52,6 +52,13 @@ def _groups(folders: list[Path]) -> dict[str, dict[str, Path]]:
         for path in sorted(folder.glob("*/*.yaml"), key=_natural):
             groups.setdefault(path.parent.name, {})[path.stem] = path
     return dict(sorted(groups.items()))
+
+
+def _nearest(group: str, choice: str, groups: dict[str, dict[str, Path]]) -> str | None:
+    """The group meant, with the choice meant where one was given and the group has one like it."""
+    near = nearest_name(group, groups)
+    named = nearest_name(choice, groups[near]) if near and choice else None
+    return f"{near}/{named}" if named else near
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:

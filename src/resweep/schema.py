@@ -197,7 +197,7 @@ ARGUMENT_RULES: dict[str, Rule] = {
     "rho": number(0, 1),
     "adamw_lr": or_null(number(0)),
     "adjust_lr_fn": one_of("original", "match_rms_adamw"),
-    "ns_dtype": one_of("bfloat16", "float32"),
+    "ns_dtype": one_of("auto", "bfloat16", "float32"),
     "ns_steps": whole(1),
     "line_search_fn": or_null(one_of("strong_wolfe")),
     "history_size": whole(1),
@@ -222,6 +222,10 @@ ARGUMENT_RULES: dict[str, Rule] = {
     "gamma": number(0, positive=True),
     "warmup": number(0),
     "flip": Rule("must be a probability between 0 and 1", lambda value: _is_number(value) and 0 <= value <= 1),
+    "cutout": Rule(
+        "must be 0 for off, a whole number of pixels, or a share of the shorter side above 0 and below 1",
+        lambda value: _is_number(value) and (0 <= value < 1 or (_is_whole(value) and value >= 1)),
+    ),
     "crop_padding": whole(0),
     "crop_pct": Rule("must be a share above 0, at most 1", lambda value: _is_number(value) and 0 < value <= 1),
     "depth": whole(1),
@@ -285,7 +289,7 @@ def not_a_key(key: str, known: Iterable[str]) -> str:
     if section == "search" and key in RULES:
         return f"is not for search=grid, which takes every combination; it is a key of search={', '.join(SEARCHES)}"
     if below:
-        shown = ", ".join(name for name in below if not name.startswith("_"))
+        shown = ", ".join(name for name in below if not name.startswith(("_", "source.")))
         return f"is not a key of the chosen {section}; it has {shown}"
     return f"is not a key of the config; it has {', '.join(dict.fromkeys(name.split('.', 1)[0] for name in names))}"
 

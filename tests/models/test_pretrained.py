@@ -173,6 +173,46 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path, content: bytes | str) 
         pretrained.read_state("model.weights", "x", tmp_path / "net.pth")
 
 
+class Unknown:
+    """Of no type that a file of weights may hold."""
+
+
+def old_format() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(nn.Linear(2, 3).state_dict(), buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def whole_object() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(Unknown(), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"hello", "KeyError"),
+        (b"<html>not found</html>", "UnpicklingError"),
+        (whole_object(), "UnpicklingError"),
+        *[(old_format()[:length], r"\w+") for length in (10, 50, 100, 200, 400)],
+    ],
+    ids=["text", "page", "object", "cut at 10", "cut at 50", "cut at 100", "cut at 200", "cut at 400"],
+)
+def test_an_unreadable_file_is_named_without_the_unsafe_advice_of_torch(
+    tmp_path: Path, content: bytes, error: str
+) -> None:
+    (tmp_path / "bad.pth").write_bytes(content)
+    message = rf"^model.weights=bad.pth: is no file of weights that torch.save wrote \({error}\)$"
+    with pytest.raises(RequestError, match=message):
+        pretrained.read_state("model.weights", "bad.pth", tmp_path / "bad.pth")
+
+
+def test_a_file_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"^model.weights=x: cannot be read \(Is a directory\)$"):
+        pretrained.read_state("model.weights", "x", tmp_path)
+
+
 def test_a_state_is_loaded_whole_or_not_at_all() -> None:
     torch.manual_seed(0)
     source, target = (nn.Sequential(nn.Conv2d(c, 4, 1), nn.Linear(4, k)) for c, k in ((3, 9), (1, 2)))

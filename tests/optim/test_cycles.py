@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from ten_steps import C5, R2, S5, half_cosine, make, rates
@@ -55,3 +57,13 @@ def test_onecycle_refuses_to_move_a_momentum_that_is_not_there(kind: type[Optimi
     assert "momentum" not in optimizer.param_groups[0]
     scheduler = onecycle(optimizer, total_steps=10, steps_per_epoch=5, cycle_momentum=False)
     assert scheduler.get_last_lr() == [pytest.approx(1 / 25)]
+
+
+@pytest.mark.parametrize(("total_steps", "rise", "length"), [(1, "0.3", "1 step"), (2, "0.6", "2 steps")])
+def test_onecycle_in_a_training_that_is_too_short_says_what_to_do(total_steps: int, rise: str, length: str) -> None:
+    message = (
+        f"pct_start=0.3: must be in (0, 1) and more than one step; here the rise takes {rise} steps; the training has "
+        f"{length}: raise trainer.max_epochs, lower data.batch_size, or choose another scheduler (scheduler=cosine)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        onecycle(make("momentum"), total_steps=total_steps, steps_per_epoch=1)

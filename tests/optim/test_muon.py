@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from resweep.config import shipped
 from resweep.models.resnet import CifarResNet
+from resweep.optim import muon
 from resweep.optim.muon import Muon, hidden_weights, orthogonalized
 from resweep.optim.param_groups import param_groups
 
@@ -28,7 +31,7 @@ def hidden_names(net: nn.Module) -> list[str]:
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_ten_steps_equal_muon_and_adamw_of_torch_bit_for_bit(adjust: str, nesterov: bool) -> None:
     ours, theirs = perceptron(), perceptron()
-    optimizer = Muon(param_groups(ours, 0.1, []), net=ours, nesterov=nesterov, adjust_lr_fn=adjust)
+    optimizer = Muon(param_groups(ours, 0.1, []), net=ours, nesterov=nesterov, adjust_lr_fn=adjust, ns_dtype="bfloat16")
     inside = [theirs[1].weight, theirs[3].weight]
     outside = [p for p in theirs.parameters() if all(p is not other for other in inside)]
     others: list[torch.optim.Optimizer] = [
@@ -53,7 +56,7 @@ def test_kernels_are_matrices_of_their_filters() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3), nn.Conv2d(6, 2, 1))
     flat = nn.Parameter(net[1].weight.detach().flatten(1).clone())
-    optimizer = Muon(param_groups(net, 0.0, []), net=net)
+    optimizer = Muon(param_groups(net, 0.0, []), net=net, ns_dtype="bfloat16")
     reference = torch.optim.Muon([flat], lr=0.02, weight_decay=0.0)
     for _ in range(3):
         gradient = torch.randn(6, 4, 3, 3)
@@ -100,6 +103,47 @@ def test_an_orthogonalized_matrix_has_singular_values_near_one() -> None:
         assert found.diagonal().min() > 0.3 and found.diagonal().max() < 1.3
 
 
+@pytest.mark.parametrize(
+    ("ns_dtype", "device", "expected"),
+    [
+        ("auto", "cpu", torch.float32),
+        ("auto", "meta", torch.bfloat16),  # stands for every device but the processor
+        ("bfloat16", "cpu", torch.bfloat16),
+        ("float32", "meta", torch.float32),
+    ],
+)
+def test_the_number_format_goes_by_the_device_of_the_parameter_at_the_step(
+    ns_dtype: str, device: str, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spy(matrix: torch.Tensor, steps: int, dtype: torch.dtype) -> torch.Tensor:
+        seen.append((matrix.device.type, dtype))
+        return orthogonalized(matrix, steps, dtype)
+
+    monkeypatch.setattr(muon, "orthogonalized", spy)
+    net = perceptron().to(device)
+    optimizer = Muon(param_groups(net, 0.1, []), net=net, ns_dtype=ns_dtype)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert seen == [(device, expected)] * 2
+
+
+def test_auto_is_the_default_and_on_a_processor_the_same_bits_as_float32() -> None:
+    nets = [perceptron() for _ in range(3)]
+    chosen: list[dict[str, Any]] = [{}, {"ns_dtype": "float32"}, {"ns_dtype": "bfloat16"}]
+    for net, options in zip(nets, chosen, strict=True):
+        optimizer = Muon(param_groups(net, 0.1, []), net=net, **options)
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(4, 6)).square().mean().backward()
+            optimizer.step()
+    default, float32, bfloat16 = (net[1].weight for net in nets)
+    assert torch.equal(default, float32) and not torch.equal(default, bfloat16)
+    assert OmegaConf.load(shipped("conf") / "optimizer" / "muon.yaml").ns_dtype == "auto"
+
+
 def test_a_net_without_hidden_layers_is_trained_by_adamw() -> None:
     net, other = nn.Linear(3, 2), nn.Linear(3, 2)
     other.load_state_dict(net.state_dict())
@@ -116,7 +160,7 @@ def test_a_net_without_hidden_layers_is_trained_by_adamw() -> None:
 @pytest.mark.parametrize(
     ("options", "pattern"),
     [
-        ({"ns_dtype": "bfloat"}, "ns_dtype=bfloat: must be one of bfloat16, float32; did you mean bfloat16"),
+        ({"ns_dtype": "bfloat"}, "ns_dtype=bfloat: must be one of auto, bfloat16, float32; did you mean bfloat16"),
         ({"adjust_lr_fn": "rms"}, "adjust_lr_fn=rms: must be one of original, match_rms_adamw"),
         ({"momentum": 1.0}, "momentum=1.0: must be at least 0 and below 1"),
         ({"lr": -1.0}, "lr=-1.0, adamw_lr=0.0003: must be at least 0"),

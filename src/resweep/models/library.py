@@ -41,8 +41,8 @@ def torchvision_model(
     """Return a classification network of torchvision with K outputs.
 
     The head is new, unless the weights have one for as many classes. Grey images: the first convolution has one input
-    channel, whose weights are the sum of those for the three colours, which gives the same outputs as a grey image
-    copied to three channels.
+    channel. Its freshly drawn weights are those for the first colour; loaded ones are the sum of those for the three
+    colours, which gives the same outputs as a grey image copied to three channels.
 
     Args:
         name: as in ``torchvision.models.list_models(module=torchvision.models)``.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import re
 import socket
 import sys
@@ -170,8 +169,10 @@ def read_state(key: str, value: str, path: Path) -> dict[str, Tensor]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        message = f"is no file of weights that torch.save wrote ({type(error).__name__}: {_first_line(error)})"
+    except OSError as error:
+        raise RequestError(Problem(key, value, f"cannot be read ({error.strerror or error})")) from error
+    except Exception as error:  # a damaged file raises almost anything; torch's text advises to let the file run code
+        message = f"is no file of weights that torch.save wrote ({type(error).__name__})"
         raise RequestError(Problem(key, value, message)) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not any(isinstance(tensor, Tensor) for tensor in state.values()):

@@ -110,10 +110,13 @@ def onecycle(
     """
     refuse_warmup(warmup, "onecycle", "its length is scheduler.pct_start")
     check_at_least("total_steps", total_steps, 1)
-    if not (0 < pct_start < 1 and pct_start * total_steps > 1):
+    if not 0 < pct_start < 1:
+        raise ValueError(f"pct_start={pct_start}: must be in (0, 1)")
+    if not pct_start * total_steps > 1:
         raise ValueError(
-            f"pct_start={pct_start}: must be in (0, 1) and more than one step of {total_steps}; "
-            f"here the rise takes {pct_start * total_steps:g} steps"
+            f"pct_start={pct_start}: must be in (0, 1) and more than one step; here the rise takes "
+            f"{pct_start * total_steps:g} steps; the training has {total_steps} step{'s' * (total_steps > 1)}: raise "
+            "trainer.max_epochs, lower data.batch_size, or choose another scheduler (scheduler=cosine)"
         )
     check_positive("div_factor", div_factor)
     check_positive("final_div_factor", final_div_factor)

@@ -15,6 +15,7 @@ from resweep.optim.param_groups import layers_of
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ADJUSTMENTS = ("original", "match_rms_adamw")
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPE_NAMES = ("auto", *DTYPES)
 
 
 class Muon(torch.optim.Optimizer):
@@ -33,7 +34,8 @@ class Muon(torch.optim.Optimizer):
         momentum: m, in [0, 1).
         nesterov: whether to look ahead.
         ns_steps: iterations of the orthogonalization, at least 1.
-        ns_dtype: number format of the orthogonalization, "bfloat16" (as published) or "float32".
+        ns_dtype: number format of the orthogonalization: "bfloat16" (as published), "float32", or "auto" (float32 for
+            parameters on a processor, where bfloat16 is slow, bfloat16 for those on an accelerator).
         adjust_lr_fn: "original" or "match_rms_adamw" (gives updates the size of AdamW's, for one learning rate).
         adamw_lr: learning rate of the AdamW part; None for the same as Muon's. Where groups have learning rates of
             their own, both parts are scaled alike.
@@ -58,14 +60,14 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         nesterov: bool = True,
         ns_steps: int = 5,
-        ns_dtype: str = "bfloat16",
+        ns_dtype: str = "auto",
         adjust_lr_fn: str = "original",
         adamw_lr: float | None = 3e-4,
         betas: Sequence[float] = (0.9, 0.95),
         eps: float = 1e-10,
         weight_decay: float = 0.01,
     ) -> None:
-        _check_name("ns_dtype", ns_dtype, tuple(DTYPES))
+        _check_name("ns_dtype", ns_dtype, DTYPE_NAMES)
         _check_name("adjust_lr_fn", adjust_lr_fn, ADJUSTMENTS)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum={momentum}: must be at least 0 and below 1")
@@ -129,7 +131,8 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(gradient)
         average = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
         update = gradient.lerp(average, group["momentum"]) if group["nesterov"] else average
-        matrix = orthogonalized(update.flatten(1), group["ns_steps"], DTYPES[group["ns_dtype"]])
+        dtype = _number_format(group["ns_dtype"], weight.device)
+        matrix = orthogonalized(update.flatten(1), group["ns_steps"], dtype)
         rows, columns = matrix.shape
         scale = math.sqrt(max(1, rows / columns))
         if group["adjust_lr_fn"] == "match_rms_adamw":
@@ -206,3 +209,9 @@ def _check_name(key: str, value: str, allowed: Sequence[str]) -> None:
         nearest = nearest_name(str(value), allowed)
         hint = "" if nearest is None else f"; did you mean {nearest}?"
         raise ValueError(f"{key}={value}: must be one of {', '.join(allowed)}{hint}")
+
+
+def _number_format(ns_dtype: str, device: torch.device) -> torch.dtype:
+    if ns_dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return DTYPES[ns_dtype]
