@@ -99,6 +99,7 @@ EDGES: dict[str, tuple[list[Any], list[Any]]] = {
     "regularizer.sam_adaptive": ([True, False], [0, None]),
     "data.flip": ([0, 0.5, 1], [-0.1, 1.1, None]),
     "data.crop_padding": ([0, 4], [-1, 0.5, None]),
+    "augment.cutout": ([0, 0.0, 0.5, 1, 16], [-1, 1.0, 1.5, True, None, "x"]),
     "optimizer.rho": ([0, 0.9], [1, -0.1, None]),
     "optimizer.adamw_lr": ([None, 0, 3e-4], [-1, "x"]),
     "optimizer.adjust_lr_fn": (["original", "match_rms_adamw"], ["keller", None]),

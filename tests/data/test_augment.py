@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from omegaconf import OmegaConf
 from torchvision.transforms.v2 import functional as TF
 
 from resweep.config import config_loader
-from resweep.data.augment import Augment, crop, flip, policies
+from resweep.data.augment import Augment, crop, policies
 from resweep.data.augment.augment import mean_color
+from resweep.data.augment.geometry import flip_
 from resweep.errors import RequestError
 from resweep.seeding import derive_seed
 from resweep.sweep.plan import make_plan
@@ -39,6 +41,7 @@ ON = {
     "augmix": {"policy": "augmix", "policy_magnitude": 3},
     "erasing": {"erasing": 0.5},
     "cutout": {"cutout": 4},
+    "cutout share": {"cutout": 0.3},
 }
 
 
@@ -73,7 +76,8 @@ def test_nothing_on_is_the_normalised_batch() -> None:
 @pytest.mark.parametrize(("padding", "p"), [(0, 1.0), (2, 0.0), (2, 0.5), (1, 1.0)])
 def test_crop_and_flip_draw_in_this_order_from_the_batchs_own_generator(padding: int, p: float) -> None:
     generator = torch.Generator().manual_seed(derive_seed(3, "augment", 4, 7))
-    expected = flip(crop(normalize(pictures()), padding, generator), p, generator)
+    expected = crop(normalize(pictures()), padding, generator)
+    expected = flip_(expected, p, generator) if p else expected
     assert torch.equal(shown(Augment(padding, p), pictures(), epoch=4, seed=3, index=7), expected)
 
 
@@ -174,6 +178,8 @@ def test_mixing_is_decided_by_its_place() -> None:
         ({"policy": "augmix", "policy_magnitude": 0}, "policy_magnitude=0: .*at least 1"),
         ({"padding": 4, "resized_crop": [0.5, 1.0]}, "padding=4: resized_crop already"),
         ({"flip": 0.3, "flip_mode": "alternating"}, "flip=0.3: flip_mode=alternating"),
+        ({"cutout": 1.5}, "cutout=1.5: 0 for off, a whole number of pixels, or a share"),
+        ({"cutout": True}, "cutout=True: "),
         ({"erasing": 2, "cutout": -3}, "erasing=2: .*; cutout=-3: "),
     ],
 )
@@ -210,7 +216,38 @@ def test_images_that_are_too_small_for_reflection_are_refused() -> None:
     with pytest.raises(RequestError, match=r"^augment\.padding=8: reflection needs fewer pixels.*8x9"):
         augment.check(16, 100, (1, 8, 9))
     augment.check(16, 100, (1, 9, 9))
-    Augment(padding=8).check(16, 100, (1, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("settings", "texts"),
+    [
+        ({"cutout": 17}, ["augment.cutout=17: covers the whole 8x9 image; "]),
+        ({"cutout": 10}, ["augment.cutout=10: can cover the whole 8x9 image; "]),
+        ({"cutout": 8}, ["augment.cutout=8: can cover the shorter side of the 8x9 image; "]),
+        ({"padding": 8}, ["augment.padding=8: a crop that shows some .*8x9; usual is .*augment.padding=1"]),
+        ({"padding": 9, "cutout": 9}, ["augment.padding=9: ", "augment.cutout=9: "]),
+    ],
+)
+def test_what_would_leave_nothing_of_an_image_is_refused(settings: dict, texts: list[str]) -> None:
+    with pytest.raises(RequestError) as caught:
+        Augment(**settings).check(16, 100, (1, 8, 9))
+    assert len(caught.value.problems) == len(texts)
+    for text, problem in zip(texts, caught.value.problems, strict=True):
+        assert re.match(text, str(problem))
+    Augment(**settings).check(16, 100, (1, 20, 20))
+    Augment(padding=7, cutout=7).check(16, 100, (1, 8, 9))
+    Augment(cutout=0.99).check(16, 100, (1, 8, 9))
+
+
+@pytest.mark.parametrize("choice", ["cutout", "autoaugment", "trivialaugment"])
+def test_the_square_of_a_choice_has_half_the_side(choice: str) -> None:
+    """16 of 32 pixels, as in the papers, whatever the size of the images."""
+    settings = {**composed(choice), "padding": 0, "policy": None}
+    settings.pop("_target_")
+    share, whole = Augment(**settings), Augment(**{**settings, "cutout": 16})
+    assert torch.equal(shown(share, pictures(size=32)), shown(whole, pictures(size=32)))
+    hidden = (shown(share, torch.full((40, 3, 8, 8), 255, dtype=torch.uint8)) == 0).all(1).sum((1, 2))
+    assert hidden.max() == 16 and hidden.min() >= 4
 
 
 def composed(choice: str) -> dict:
@@ -246,8 +283,18 @@ def test_choices_combine_in_a_request() -> None:
     assert (made.mixup, made.cutout, made.scale) == (0.2, 8, (0.9, 1.1))
 
 
+@pytest.mark.parametrize("choice", ["none", "cutout"])
+def test_a_square_in_pixels_or_as_a_share_can_be_asked_for(choice: str) -> None:
+    with config_loader() as loader:
+        for value in ("0", "3", "0.25"):
+            request = ["data=digits", f"augment={choice}", f"augment.cutout={value}"]
+            assert str(make_plan(loader, request).runs[0].config["augment"]["cutout"]) == value
+        with pytest.raises(RequestError, match=r"augment\.cutout=2\.5: must be 0 for off, a whole number"):
+            make_plan(loader, ["data=digits", "augment.cutout=2.5"])
+
+
 def test_a_wrong_setting_of_a_request_is_one_message() -> None:
-    with pytest.raises(RequestError, match=r"augment: mixup=-1: a number of at least 0 is needed"):
+    with pytest.raises(RequestError, match=r"augment[.:] ?mixup=-1: a number of at least 0 is needed"):
         from resweep.build import build_data
 
         with config_loader() as loader:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from resweep.data.augment.erase import AREA, ASPECT, boxes, cutout_, erase_
+from resweep.data.augment.erase import AREA, ASPECT, boxes, cutout_, cutout_side, erase_
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -36,6 +36,14 @@ def test_cutout_takes_the_expected_share(side: int) -> None:
     overlap = (np.minimum(starts + side, size) - np.maximum(starts, 0)).mean() / size
     share = gone.mean((1, 2))
     assert share.mean().item() == pytest.approx(overlap**2, abs=max(4 * share.std().item() / draws**0.5, 1e-6))
+
+
+def test_a_share_is_one_of_the_shorter_side() -> None:
+    assert cutout_side(16, 8, 8) == 16 and cutout_side(0, 8, 8) == 0
+    assert [cutout_side(0.5, *size) for size in ((32, 32), (8, 40), (40, 8))] == [16, 4, 4]
+    assert cutout_side(0.01, 8, 8) == 1 and cutout_side(0.99, 8, 8) == 7 and cutout_side(0.5, 1, 1) == 1
+    images = torch.ones(50, 1, 12, 20)
+    assert torch.equal(cutout_(images.clone(), 0.25, seeded()), cutout_(images.clone(), 3, seeded()))
 
 
 def test_a_cutout_is_one_square_cut_at_the_border_with_its_middle_anywhere() -> None:

@@ -36,6 +36,7 @@ EVERYTHING = [
     {"policy": "augmix", "policy_ops": 3, "policy_magnitude": 3},
     {"erasing": 1.0},
     {"cutout": 6},
+    {"cutout": 0.4},
 ]
 
 
@@ -113,7 +114,7 @@ def test_padded_crops_are_windows_of_the_padded_picture() -> None:
     assert seen == windows
 
 
-@pytest.mark.parametrize("settings", [{"erasing": 1.0}, {"cutout": 4}])
+@pytest.mark.parametrize("settings", [{"erasing": 1.0}, {"cutout": 4}, {"cutout": 0.25}])
 def test_erased_pixels_have_the_fill_colour(settings: dict[str, object]) -> None:
     image = Image.new("RGB", (16, 16), (255, 255, 255))
     for seed in range(30):

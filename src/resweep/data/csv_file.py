@@ -6,9 +6,12 @@ Shapes: N images, K classes.
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +23,7 @@ from resweep.data.image_folder import existing_folder
 from resweep.errors import Problem, RequestError, nearest_name
 
 SPLITS = ("train", "val", "test")
+SIGNS = ("+", ";", "|", ",", "/")  # usual between labels
 _SHOWN = 10
 
 
@@ -63,9 +67,11 @@ def csv_file(
 
     Raises:
         RequestError: key ``data.file`` with the number of each wrong line, as an editor counts them: no such image,
-            no or an unknown label, an unknown split, an empty line, a wrong number of fields, an image listed twice;
-            or for the whole file: missing, no CSV, without a column, a class without a training line. Key
-            ``data.root`` if the folder is missing or images cannot be read.
+            no or an unknown label, an unknown split, an empty line, a wrong number of fields, an image listed twice
+            (the same mistake in several lines is said once); or for the whole file: missing, empty, no CSV, without a
+            column, a class without a training line. Key ``data.label_separator`` if no label holds it and some hold
+            another sign that is usual between labels, unless ``classes`` names them as they are. Key ``data.root`` if
+            the folder is missing or images cannot be read.
     """
     decoding = Decoding(image_size, channels, crop_pct, memory_limit_mb)
     decoding.check()
@@ -80,7 +86,11 @@ def csv_file(
         for split in SPLITS
         if (rows := [row for row in table.rows if row.split == split])
     }
-    samples = read_files(table.file.stem, folder, splits, decoding)
+    choice = [str(table.file.resolve()), path_column, split_column]
+    try:
+        samples = read_files(table.file.stem, folder, splits, decoding, choice=choice)
+    except RequestError as error:
+        raise RequestError([table.with_lines(problem, folder) for problem in error.problems]) from error
     return Source(samples["train"], samples.get("val"), samples.get("test"), names, mirror=True)
 
 
@@ -114,6 +124,7 @@ class _Table:
     separator: str | None
     rows: list[_Row] = field(default_factory=list)
     wrong: list[tuple[int, str]] = field(default_factory=list)
+    separated: bool = False  # whether any label holds the separator
 
     def read(self, root: Path, path_column: str, label_column: str, split_column: str | None) -> None:
         """Read all lines; what is wrong is collected.
@@ -140,26 +151,46 @@ class _Table:
             if not any(text.strip() for text in fields):
                 self.wrong.append((line, "is empty"))
             elif len(fields) != len(header):
-                self.wrong.append((line, f"has {len(fields)} fields, the first line has {len(header)}"))
+                count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
+                self.wrong.append((line, f"has {count}, the first line has {len(header)}"))
             else:
                 self._add(line, root, seen, *(fields[place] for place in places))
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         """Go through the lines with their numbers; a quoted field may go over several."""
+        reader = csv.reader(io.StringIO(self._text(), newline=""), strict=True)
         before = 0
-        with self.file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            try:
-                for fields in reader:
-                    yield before + 1, fields
-                    before = reader.line_num
-            except (csv.Error, UnicodeDecodeError) as error:
-                message = f"is no CSV file in UTF-8, see behind line {before}: {error}"
-                raise RequestError(Problem("data.file", str(self.file), message)) from error
+        try:
+            for fields in reader:
+                yield before + 1, fields
+                before = reader.line_num
+        except csv.Error as error:
+            raise self._refused(f"is no CSV file, see behind line {before}: {error}") from error
+
+    def _text(self) -> str:
+        """Return the text of the file, after a look at its first line."""
+        try:
+            text = self.file.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = len((error.object[: error.start] + b"?").splitlines())
+            byte = error.object[error.start]
+            message = f"line {line}: the byte 0x{byte:02x} is no UTF-8; save the file in UTF-8"
+            raise self._refused(message) from error
+        if not text.strip():
+            raise self._refused("is empty")
+        first = text.lstrip().splitlines()[0]
+        other = next((name for sign, name in {";": ";", "\t": "tabs", "|": "|"}.items() if sign in first), None)
+        if other is not None and "," not in first:
+            raise self._refused(f"fields are separated by commas, and the first line has {other} and no comma")
+        return text
+
+    def _refused(self, message: str) -> RequestError:
+        return RequestError(Problem("data.file", str(self.file), message))
 
     def _add(self, line: int, root: Path, seen: dict[str, int], path: str, label: str, split: str = "train") -> None:
         """Take a line over, or say what is wrong with it."""
         full, split = os.path.join(root, path.strip()), split.strip()
+        self.separated = self.separated or (self.separator is not None and self.separator in label)
         labels = tuple(part.strip() for part in ([label] if self.separator is None else label.split(self.separator)))
         labels = tuple(dict.fromkeys(part for part in labels if part))
         if not path.strip():
@@ -179,8 +210,9 @@ class _Table:
         """Return the names of the classes.
 
         Raises:
-            RequestError: everything that is wrong with the file.
+            RequestError: everything that is wrong with the file, or a separator that is not the file's.
         """
+        self._check_separator(classes)
         used = {label for row in self.rows if row.split == "train" for label in row.labels}
         whole = all(label.isascii() and label.isdigit() for label in used)
         names = sorted(used, key=int if whole else str) if classes is None else list(classes)
@@ -197,6 +229,21 @@ class _Table:
         if self.wrong:
             raise RequestError(self._problems())
         return tuple(names)
+
+    def _check_separator(self, classes: Sequence[str] | None) -> None:
+        """Refuse a separator that no label holds where another sign stands between the parts of some."""
+        labels = {label for row in self.rows for label in row.labels}
+        if self.separator is None or self.separated or len(labels) < 2 or labels <= set(classes or ()):
+            return
+        held = Counter(sign for label in sorted(labels) for sign in SIGNS if _divides(sign, label))
+        if held:
+            sign = held.most_common(1)[0][0]
+            example = next(label for label in sorted(labels) if _divides(sign, label))
+            message = (
+                f"is in no label of {self.file.name}, but {example} has {sign} (one label? list all in data.classes)"
+            )
+            wrong = Problem("data.label_separator", self.separator, message, sign)
+            raise RequestError([wrong, *self._problems()])
 
     def _check_classes(self, names: Sequence[str], used: set[str]) -> None:
         """Refuse too few classes, and those without any image in a split."""
@@ -221,11 +268,31 @@ class _Table:
         return table
 
     def _problems(self) -> list[Problem]:
-        """Name the first lines that are wrong."""
-        texts = [f"line {line}: {text}" if line else text for line, text in sorted(self.wrong)]
+        """Name what is wrong, each mistake with its first line, up to ten of them."""
+        lines: dict[str, list[int]] = {}
+        for line, text in sorted(self.wrong):
+            lines.setdefault(text, []).append(line)
+        texts = [_at_lines(numbers) + text for text, numbers in lines.items()]
         if len(texts) > _SHOWN:
-            texts = [*texts[:_SHOWN], f"and {len(texts) - _SHOWN} more"]
+            texts = [*texts[:_SHOWN], f"and {sum(map(len, list(lines.values())[_SHOWN:]))} more"]
         return [Problem("data.file", str(self.file), text) for text in texts]
+
+    def with_lines(self, problem: Problem, root: Path) -> Problem:
+        """Add the numbers of the lines to a problem that names images, as in ``…: a.png: no image; b.png: …``."""
+        lines = {row.path.removeprefix(f"{root}/") + ":": row.line for row in self.rows}
+        words = re.split("(?<=[:;]) ", problem.message)
+        words = [f"line {lines[word]}: {word}" if word in lines else word for word in words]
+        return replace(problem, message=" ".join(words))
+
+
+def _divides(sign: str, label: str) -> bool:
+    return all(part.strip() for part in label.split(sign)) and sign in label
+
+
+def _at_lines(numbers: Sequence[int]) -> str:
+    if numbers[0] == 0:
+        return ""
+    return f"line {numbers[0]}" + (f" and {len(numbers) - 1} more: " if len(numbers) > 1 else ": ")
 
 
 def _listed(names: Sequence[str]) -> str:

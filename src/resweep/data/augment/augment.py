@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -43,7 +43,7 @@ class Augment:
         policy_magnitude: randaugment: 0 to 30; augmix: severity, 1 to 10.
         policy_name: autoaugment: ``cifar10``, ``imagenet`` or ``svhn``.
         erasing: probability of random erasing.
-        cutout: side of the square in pixels.
+        cutout: side of the square: whole pixels, or a share of the shorter side of the image between 0 and 1.
         mixup, cutmix: alpha of the Beta distribution of an image's own share; with both on, each batch gets one.
         mix_probability: that a batch is mixed, where MixUp or CutMix is on.
 
@@ -75,7 +75,7 @@ class Augment:
     policy_magnitude: int = 9
     policy_name: str = "cifar10"
     erasing: float = 0.0
-    cutout: int = 0
+    cutout: int | float = 0
     mixup: float = 0.0
     cutmix: float = 0.0
     mix_probability: float = 1.0
@@ -113,17 +113,30 @@ class Augment:
             drop_last: whether a smaller last batch is left out.
 
         Raises:
-            RequestError: a batch has one image and MixUp or CutMix is on, or an image is too small to be reflected.
+            RequestError: a batch has one image and MixUp or CutMix is on, or the padding or the cut-out square is as
+                large as an image.
         """
         if self.mixes and batch_size == 1:
             self._refuse(batch_size, "every batch has one image", 2)
         if self.mixes and not drop_last and train_count % batch_size == 1:
             sizes = (size for size in range(batch_size + 1, 2 * batch_size + 2) if train_count % size != 1)
             self._refuse(batch_size, f"the last batch of the {train_count} training images has one image", next(sizes))
-        if image_shape is not None and self.padding_mode == "reflect" and self.padding >= min(image_shape[1:]):
-            size = "x".join(map(str, image_shape[1:]))
-            message = f"reflection needs fewer pixels than the side of an image, and the images are {size}"
-            raise RequestError(Problem("augment.padding", str(self.padding), message))
+        if image_shape is not None and (problems := list(self._too_large(*image_shape[1:]))):
+            raise RequestError(problems)
+
+    def _too_large(self, height: int, width: int) -> Iterator[Problem]:
+        """Name the settings in pixels that leave nothing of an image of this size."""
+        size, shorter, longer = f"{height}x{width}", min(height, width), max(height, width)
+        if self.padding >= shorter:
+            why = "reflection" if self.padding_mode == "reflect" else "a crop that shows some of the image"
+            message = f"{why} needs fewer pixels than the side of an image, and the images are {size}"
+            message += f"; usual is an eighth of the side: augment.padding={shorter // 8}"
+            yield Problem("augment.padding", str(self.padding), message)
+        if self.cutout >= 1 and self.cutout >= shorter:
+            verb = "covers" if self.cutout >= 2 * longer - 1 else "can cover"
+            what = "the whole" if self.cutout >= longer else "the shorter side of the"
+            message = f"{verb} {what} {size} image; use fewer pixels, or a share of the shorter side as in 0.5"
+            yield Problem("augment.cutout", str(self.cutout), message)
 
     def _refuse(self, batch_size: int, which: str, better: int) -> None:
         given = {"mixup": self.mixup, "cutmix": self.cutmix}

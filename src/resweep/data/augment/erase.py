@@ -51,12 +51,12 @@ def erase_(images: Tensor, p: float, generator: Generator) -> Tensor:
     return images.masked_fill_(boxes(images, top, left, top + heights, left + widths), 0)
 
 
-def cutout_(images: Tensor, side: int, generator: Generator) -> Tensor:
+def cutout_(images: Tensor, side: int | float, generator: Generator) -> Tensor:
     """Erase a square from each image; its middle is any pixel, so that it may hang over the border.
 
     Args:
         images: float, shape (B, C, H, W), normalised; changed in place.
-        side: of the square in pixels; 0 draws nothing.
+        side: of the square, in pixels or as share of the shorter side (see :func:`cutout_side`); 0 draws nothing.
         generator: on the CPU.
 
     Returns:
@@ -67,8 +67,23 @@ def cutout_(images: Tensor, side: int, generator: Generator) -> Tensor:
     if side == 0:
         return images
     batch, _, height, width = images.shape
+    side = cutout_side(side, height, width)
     top, left = (torch.randint(0, size, (batch,), generator=generator) - side // 2 for size in (height, width))
     return images.masked_fill_(boxes(images, top, left, top + side, left + side), 0)
+
+
+def cutout_side(side: int | float, height: int, width: int) -> int:
+    """Return the side of a cut-out square in pixels.
+
+    Args:
+        side: a whole number of pixels, or a share of the shorter side strictly between 0 and 1, which is rounded to at
+            least one pixel and to fewer than the shorter side has.
+        height, width: of the image in pixels.
+    """
+    if not 0 < side < 1:
+        return int(side)
+    shorter = min(height, width)
+    return max(1, min(round(side * shorter), shorter - 1))
 
 
 def boxes(images: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:

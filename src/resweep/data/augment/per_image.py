@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resweep.data.augment import Augment
-from resweep.data.augment.erase import AREA, ASPECT, boxes
+from resweep.data.augment.erase import AREA, ASPECT, boxes, cutout_side
 from resweep.data.augment.geometry import alternating_flip, random_affine
 from resweep.data.decode import centre_square
 from resweep.seeding import derive_seed
@@ -176,12 +176,13 @@ class _Affine:
 class _Cutout:
     """Give a square around a random pixel one colour; it may hang over the border (DeVries and Taylor 2017)."""
 
-    def __init__(self, side: int, fill: list[int]) -> None:
+    def __init__(self, side: int | float, fill: list[int]) -> None:
         self.side, self.fill = side, torch.tensor(fill, dtype=torch.uint8).view(-1, 1, 1)
 
     def __call__(self, image: Tensor) -> Tensor:
-        top, left = (torch.randint(0, size, (1,)) - self.side // 2 for size in image.shape[-2:])
-        box = boxes(image.unsqueeze(0), top, left, top + self.side, left + self.side)[0]
+        side = cutout_side(self.side, *image.shape[-2:])
+        top, left = (torch.randint(0, size, (1,)) - side // 2 for size in image.shape[-2:])
+        box = boxes(image.unsqueeze(0), top, left, top + side, left + side)[0]
         return torch.where(box, self.fill, image)
 
 

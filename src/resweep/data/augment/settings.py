@@ -31,6 +31,10 @@ def _range(value: Any) -> bool:
 _STRENGTH = (lambda value: _number(value) and value >= 0, "a number of at least 0 is needed")
 _PROBABILITY = (lambda value: _number(value) and 0 <= value <= 1, "a probability between 0 and 1 is needed")
 _PIXELS = (lambda value: _whole(value) and value >= 0, "a whole number of pixels of at least 0 is needed")
+_SQUARE = (
+    lambda value: _number(value) and (value == 0 or 0 < value < 1 or (_whole(value) and value >= 1)),
+    "0 for off, a whole number of pixels, or a share of the shorter side above 0 and below 1 is needed",
+)
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "padding": _PIXELS,
     "flip": _PROBABILITY,
@@ -49,7 +53,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "grayscale": _PROBABILITY,
     "policy_ops": (lambda value: _whole(value) and value >= 1, "a whole number of at least 1 is needed"),
     "erasing": _PROBABILITY,
-    "cutout": _PIXELS,
+    "cutout": _SQUARE,
     "mixup": _STRENGTH,
     "cutmix": _STRENGTH,
     "mix_probability": _PROBABILITY,
