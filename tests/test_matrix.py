@@ -156,7 +156,8 @@ def own_data(name: str, root: Path) -> list[str]:
     if name == "imagenet":
         for part in ("train", "val"):
             write_images(root / part, count=4)
-        return [f"data.root={root}", "data.val_size=2", "data.num_workers=0", "data.image_size=16", "data.crop_padding=2"]
+        small = ["data.image_size=16", "data.crop_padding=2"]
+        return [f"data.root={root}", "data.val_size=2", "data.num_workers=0", *small]
     write_images(root, count=6)
     if name == "image_folder":
         return [f"data.root={root}", "data.val_size=2", "data.test_size=2"]
