@@ -26,6 +26,7 @@ from torch import Tensor
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _PLAIN_PNG = (b"\x08\x00", b"\x08\x02", b"\x08\x04", b"\x08\x06")  # 8 bits; grey or colour, opaque or not; no palette
 _MODES = {1: "L", 3: "RGB"}
+_MOST = 1 << 20  # bytes that are read at a time
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -105,8 +106,7 @@ def read_pixels(path: Path | str, channels: int) -> np.ndarray:
         UnreadableImage: if the file cannot be decoded; the message names it.
     """
     with _reading(path):
-        with open(path, "rb", buffering=0) as stream:  # one read: more would hand Python's lock from thread to thread
-            data = bytearray(stream.read())
+        data = _content(path)
         pixels = _decode(data)
         if pixels is None:
             return _pixels_of(_to_mode(Image.open(io.BytesIO(data)), _MODES[channels]))
@@ -115,6 +115,22 @@ def read_pixels(path: Path | str, channels: int) -> np.ndarray:
     if channels == 3:
         return np.broadcast_to(pixels, (3, *pixels.shape[1:]))
     return _pixels_of(to_picture(pixels).convert("L"))
+
+
+def _content(path: Path | str) -> bytearray:
+    """Read a file by as few system calls as possible: each hands Python's lock from thread to thread.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        data = bytearray(os.read(descriptor, _MOST))
+        while len(data) % _MOST == 0 and (more := os.read(descriptor, _MOST)):
+            data += more
+    finally:
+        os.close(descriptor)
+    return data
 
 
 def to_picture(pixels: np.ndarray) -> Image.Image:
