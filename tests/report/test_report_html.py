@@ -240,3 +240,14 @@ def test_thirty_six_runs_stay_below_a_megabyte(plant):
         sweep.curves(folder, [1 - 1 / (epoch + 1 + number / 9) for epoch in range(60)])
         sweep.confusion(folder, [str(i) for i in range(10)], [[i * j for j in range(10)] for i in range(10)])
     assert len(report_html(load_sweep(sweep.finish())).encode()) < 1_000_000
+
+
+def test_missing_folds_are_named(plant):
+    sweep = plant(base={"monitor": "val/accuracy", "data.num_folds": 3})
+    for optimizer in ("sgd", "adam"):
+        for fold in range(3):
+            status = "failed" if (optimizer, fold) == ("adam", 2) else "completed"
+            sweep.run({"optimizer": optimizer, "data.fold": fold}, 0, 0.9, 0.8, status=status)
+    page = write_report(load_sweep(sweep.finish()), sweep.dir / "report.html").read_text()
+    assert "optimizer=adam: no completed run for fold 2 (seed 0)" in page
+    assert "Missing folds" in page and "Every fold" in page and "Every seed" not in page

@@ -28,6 +28,7 @@ from resweep.report.table import (
     answer,
     counts_text,
     ranking,
+    repeat_of,
     repeats_text,
     run_command,
     summary_text,
@@ -64,7 +65,7 @@ def report_html(sweep: Sweep) -> str:
     sections = [
         ("Ranking", _ranking(table)),
         ("Failures and gaps", _failures(table)),
-        ("Every seed", _figure(plots.dot_plot(table), "single")),
+        (f"Every {table.unit}", _figure(plots.dot_plot(table), "single")),
         ("Learning curves", _figure(plots.learning_curves(table), "panels")),
         ("What each factor does", _figure(plots.factor_effects(table), "panels")),
         ("Learning rate and weight decay", _figure(plots.heat_maps(table), "panels")),
@@ -173,15 +174,16 @@ def _failures(table: Ranking) -> str:
     unrecorded = sweep.counts.get("pending", 0) - sum(run.status == "pending" for run in sweep.runs)
     if unrecorded > 0:
         blocks.append(f"<p>{unrecorded} planned runs have no record yet.</p>")
-    seeds = {run.seed for run in sweep.runs if run.seed is not None}
+    repeats = {repeat for run in sweep.runs if (repeat := repeat_of(run)) is not None}
     gaps = []
     for row in table.rows:
-        missing = sorted(seeds - {run.seed for run in row.completed})
+        missing = sorted(repeats - {repeat_of(run) for run in row.completed}, key=_in_order)
         if missing:
-            text = f"{table.setting(row)}: no completed run for seed {', '.join(map(str, missing))}"
+            names = [str(seed) if fold is None else f"{fold} (seed {seed})" for seed, fold in missing]
+            text = f"{table.setting(row)}: no completed run for {table.unit} {', '.join(names)}"
             gaps.append(f"<li>{escape(text)}</li>")
     if gaps:
-        blocks.append(f"<h3>Missing seeds</h3><ul>{''.join(gaps)}</ul>")
+        blocks.append(f"<h3>Missing {table.unit}s</h3><ul>{''.join(gaps)}</ul>")
     return "\n".join(blocks) or "<p>None: every planned run completed.</p>"
 
 
@@ -296,6 +298,11 @@ def _all_runs(table: Ranking) -> str:
     return _table(heads, rows, "All runs", "wide filterable") if rows else ""
 
 
+def _in_order(repeat: tuple[int, int | None]) -> tuple[int, int]:
+    """Sort by seed, then by fold."""
+    return repeat[0], -1 if repeat[1] is None else repeat[1]
+
+
 def _settings(table: Ranking) -> str:
     sweep = table.sweep
     swept: dict[str, dict[str, None]] = {}
@@ -318,13 +325,14 @@ def _method(table: Ranking) -> str:
     split = [
         f"{key}={value_text(sweep.base[key])}" for key in ("data.val_size", "data.split_seed") if key in sweep.base
     ]
+    differ = "seed" if table.unit == "seed" else "fold and the seed"
     rules = [
         "Three splits: the net learns from the training part; the checkpoint of each run, its stopping and the ranking "
         f"of settings use the validation part only{split}; the test part is "
         "measured once per run, at its end, with its best checkpoint.",
-        "Means and intervals are over completed runs that differ in the seed only. Failed, diverged and unfinished "
-        "runs are counted, never averaged in, and a setting with failed, diverged or lost runs ranks below those "
-        "without. Of several runs of the same config the newest finished one counts.",
+        f"Means and intervals are over completed runs that differ in the {differ} only. Failed, diverged and "
+        "unfinished runs are counted, never averaged in, and a setting with failed, diverged or lost runs ranks below "
+        "those without. Of several runs of the same config the newest finished one counts.",
         f"The 95 % interval of a mean is mean ± t(n-1) · sd / √n. From {MIN_SEEDS} shared seeds on, a setting is "
         "called lower or higher than the best if the paired t interval of the per-seed differences leaves out 0, "
         "otherwise not distinguishable. Where all per-seed differences are equal, the interval has no width and says "

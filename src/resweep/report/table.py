@@ -308,13 +308,19 @@ def _row(
     return SettingRow(values, runs, val, test, difference, statistics.median(times) if times else None, runs is best)
 
 
+def repeat_of(run: RunRecord) -> tuple[int, int | None] | None:
+    """Return the seed and the fold (None: not swept) by which a run repeats its setting; None without a seed."""
+    seed = run.seed if run.seed is not None else run.swept.get("seed")
+    return None if seed is None else (seed, run.swept.get("data.fold"))
+
+
 def _by_repeat(runs: list[RunRecord], metric: str) -> dict[tuple[int, int | None], float]:
     """Value per seed and fold; where one was run twice, the mean."""
     found: dict[tuple[int, int | None], list[float]] = {}
     for run in runs:
-        seed = run.seed if run.seed is not None else run.swept.get("seed")
-        if seed is not None:
-            found.setdefault((seed, run.swept.get("data.fold")), []).extend(metric_values([run], metric))
+        repeat = repeat_of(run)
+        if repeat is not None:
+            found.setdefault(repeat, []).extend(metric_values([run], metric))
     return {repeat: statistics.fmean(values) for repeat, values in found.items() if values}
 
 
