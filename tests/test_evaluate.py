@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import new_run, snapshot
 
+import resweep.evaluate as evaluation
 from resweep.cli import main
 from resweep.evaluate import evaluate
 from resweep.record import BEST, CHECKPOINTS, LOG_FILE, RUN_FILE
@@ -85,3 +86,12 @@ def test_what_cannot_be_measured_is_refused(run_dir: Path, capsys: pytest.Captur
     refused(run_dir, "is damaged", capsys)
     (run_dir / CHECKPOINTS / BEST).unlink()
     refused(run_dir, f"has no {CHECKPOINTS}/{BEST}", capsys)
+
+
+@pytest.mark.parametrize(
+    ("measured", "recorded", "agree"),
+    [(0.5, 0.5, True), (0.5, 0.5000001, True), (0.5, 0.51, False), (0.5, None, False), (float("nan"), None, True),
+     (float("nan"), 0.5, False)],
+)  # fmt: skip
+def test_a_value_that_is_not_defined_agrees_with_none(measured: float, recorded: float | None, agree: bool) -> None:
+    assert evaluation._agree(measured, recorded) is agree

@@ -386,6 +386,17 @@ def test_a_run_interrupted_at_every_third_step_equals_an_undisturbed_one(tmp_pat
     assert (record.metrics, record.best_epoch) == (expected.metrics, expected.best_epoch)
 
 
+def test_a_plateau_of_the_validation_lowers_the_learning_rate(tmp_path: Path) -> None:
+    """Progress by a factor of a thousand is asked for, so every epoch but the first one counts as standing still."""
+    run_dir = new_run(
+        tmp_path / "run", "logger=none", "trainer.max_epochs=4", "optimizer.lr=0.08", "scheduler=plateau",
+        "scheduler.monitor=val/loss", "scheduler.mode=min", "scheduler.patience=0", "scheduler.factor=0.5",
+        "scheduler.threshold=0.999",
+    )  # fmt: skip
+    execute(run_dir)
+    assert [row["lr"] for row in timeless_rows(run_dir)] == pytest.approx([0.08, 0.08, 0.04, 0.02])
+
+
 def test_a_run_does_not_go_on_with_other_images(tmp_path: Path) -> None:
     """Two images change places between the classes: as many files as before, of the same sizes."""
     images = write_images(tmp_path / "images", count=20)
