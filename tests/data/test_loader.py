@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,27 @@ def test_an_unreadable_file_is_named_with_and_without_workers(on_disk: OnDisk, w
     with pytest.raises(UnreadableImage) as caught:
         list(BatchLoader(on_disk, 5, shuffle=False, seed=0, num_workers=workers))
     assert str(caught.value) == f"cannot read image {on_disk.paths[4]}: not in a known format"
+
+
+@pytest.mark.parametrize(
+    ("torch_says", "message"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), "a process that loads data has died"),
+        (EOFError(), "a process that loads data has died"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "a process that loads data has died"),
+        (RuntimeError("Caught RuntimeError in DataLoader worker process 0"), "Caught RuntimeError in"),
+    ],
+)
+def test_a_dead_worker_is_said_in_one_way(
+    on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch, torch_says: Exception, message: str
+) -> None:
+    def dying(*_: object) -> Iterator[None]:
+        raise torch_says
+        yield
+
+    monkeypatch.setattr("resweep.data.loader._started", dying)
+    with pytest.raises(RuntimeError, match=message):
+        list(BatchLoader(on_disk, 5, shuffle=False, seed=0, num_workers=1))
 
 
 def test_the_epoch_is_asked_when_the_first_batch_is_wanted() -> None:

@@ -25,6 +25,8 @@ from resweep.data.decode import UnreadableImage
 from resweep.data.samples import OnDisk
 from resweep.seeding import derive_seed
 
+DEAD_WORKER = "a process that loads data has died, perhaps for lack of memory"
+
 
 class Transform(Protocol):
     """Makes a batch from pictures of any size, as :class:`resweep.data.augment.per_image.PerImage` does."""
@@ -145,7 +147,11 @@ class BatchLoader:
             message = str(error).strip().rsplit(f"{UnreadableImage.__name__}: ", 1)[-1]
             error.__traceback__ = None
         except (ConnectionError, EOFError):
-            raise RuntimeError("a process that loads data has died, perhaps for lack of memory") from None
+            raise RuntimeError(DEAD_WORKER) from None
+        except RuntimeError as error:  # torch's, when it looks at its processes after an error of its own
+            if "exited unexpectedly" not in str(error):
+                raise
+            raise RuntimeError(DEAD_WORKER) from None
         raise UnreadableImage(message)
 
 
