@@ -132,7 +132,7 @@ def test_confusion_is_read_by_true_class(plant):
 
 def test_loading_and_ranking_import_nothing_heavy(known):
     code = (
-        "import sys; from resweep.report.load import load_sweep; from resweep.report.table import counts_text\n"
+        "import sys; from resweep.report.load import load_sweep; from resweep.report.words import counts_text\n"
         f"print(counts_text(load_sweep({str(known)!r}).counts))\n"
         "print(sorted({'torch', 'pandas', 'matplotlib', 'scipy', 'pytorch_lightning'} & set(sys.modules)))"
     )

@@ -8,16 +8,9 @@ import pytest
 from resweep.console import duration
 from resweep.record import write_atomic
 from resweep.report.load import load_sweep
-from resweep.report.table import (
-    answer,
-    ranking,
-    results_rows,
-    run_command,
-    settings_table,
-    sweep_command,
-    value_text,
-    write_results_csv,
-)
+from resweep.report.results import results_rows, run_command, sweep_command, write_results_csv
+from resweep.report.table import ranking, settings_table
+from resweep.report.words import answer, value_text
 
 
 def test_the_figures_are_those_computed_by_hand(known):

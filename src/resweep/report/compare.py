@@ -17,20 +17,10 @@ from resweep.console import duration
 from resweep.errors import Problem, RequestError
 from resweep.record import FINISHED
 from resweep.report.load import RunRecord, Sweep, changes_since_planned, load_sweep
+from resweep.report.results import csv_text, results_rows, write_results_csv
 from resweep.report.stats import MIN_SEEDS, Difference
-from resweep.report.table import (
-    Ranking,
-    SettingRow,
-    answer,
-    counts_text,
-    csv_text,
-    ranking,
-    repeats_text,
-    results_rows,
-    summary_text,
-    value_text,
-    write_results_csv,
-)
+from resweep.report.table import Ranking, SettingRow, ranking
+from resweep.report.words import answer, counts_text, repeats_text, summary_text, value_text
 
 
 def compare(

@@ -21,20 +21,10 @@ from resweep.console import duration
 from resweep.record import write_atomic
 from resweep.report import plots
 from resweep.report.load import Confusion, RunRecord, Sweep, changes_since_planned, load_confusion
+from resweep.report.results import run_command, sweep_command
 from resweep.report.stats import MIN_SEEDS, Difference, Summary
-from resweep.report.table import (
-    Ranking,
-    SettingRow,
-    answer,
-    counts_text,
-    ranking,
-    repeat_of,
-    repeats_text,
-    run_command,
-    summary_text,
-    sweep_command,
-    value_text,
-)
+from resweep.report.table import Ranking, SettingRow, ranking, repeat_of
+from resweep.report.words import answer, counts_text, repeats_text, summary_text, value_text
 
 FOLDS_NOTE = (
     "The runs of a setting are the folds of a cross-validation: every image is tested once. The training parts of two "

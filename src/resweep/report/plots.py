@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from resweep.report.load import Confusion, RunRecord, load_curves
 from resweep.report.stats import MIN_SEEDS, summarize
-from resweep.report.table import Ranking, SettingRow, metric_values, value_text
+from resweep.report.table import Ranking, SettingRow, metric_values
+from resweep.report.words import value_text
 
 if TYPE_CHECKING:
     import pandas

@@ -1,4 +1,4 @@
-"""Settings ranked over their seeds, and one row per run for ``results.csv``.
+"""Settings ranked over their seeds.
 
 A setting is a combination of swept values without the seed and the fold of a cross-validation. Settings are ranked by
 the validation metric that the config monitors, never by a test metric; runs that did not complete are counted and never
@@ -8,39 +8,22 @@ with failed, diverged or lost runs stand below those without. Runs of one and th
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-import shlex
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from resweep import console
-from resweep.record import write_atomic
 from resweep.report.load import RunRecord, Sweep, without_repeats
-from resweep.report.stats import (
-    MIN_SEEDS,
-    NOT_DISTINGUISHABLE,
-    TOO_FEW_SEEDS,
-    Difference,
-    Summary,
-    paired_difference,
-    summarize,
-)
+from resweep.report.stats import Difference, Summary, paired_difference, summarize
+from resweep.report.words import value_text
 
-RUN_COLUMNS = ("best_epoch", "epochs", "fit_seconds", "images_per_second", "parameters", "peak_memory_bytes")
 BROKEN = frozenset({"failed", "diverged", "lost"})
 """States that push a setting below those without them; a run that waits or is under way does not."""
 
 REPEATS = ("seed", "data.fold")
 """Keys that repeat a setting: the runs of a setting differ in them only."""
-
-ONLY_IN_SWEEPS = ("sweep_name", "runs_dir", "search", "executor", "hydra")
 
 
 @dataclass(frozen=True)
@@ -162,94 +145,6 @@ def metric_values(runs: Iterable[RunRecord], metric: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def answer(table: Ranking, plus_minus: str = "±") -> str:
-    """Return what the sweep showed, in a few sentences.
-
-    Args:
-        table: a ranked sweep.
-        plus_minus: the sign between mean and standard deviation.
-    """
-    best = table.best
-    if best is None:
-        return "No run has completed with a validation result, so nothing can be ranked."
-    same = table.shown is not None and table.shown.split("/")[-1] == table.monitor.split("/")[-1]
-    names = ("val", "test") if same else (table.monitor, table.shown)
-    parts = [f"{names[0]} {summary_text(best.val, plus_minus)}"]
-    if best.test.n:
-        parts.append(f"{names[1]} {summary_text(best.test, plus_minus)}")
-    numbers = f"({', '.join(parts)}, n={best.val.n})"
-    if best.broken:
-        numbers += f", only {_completed_text(best)}"
-    if not table.names:
-        return f"One setting {numbers}."
-    return " ".join([f"Best on validation: {table.setting(best)} {numbers}.", *_verdicts(table)])
-
-
-def repeats_text(table: Ranking) -> str | None:
-    """Return how many runs were left out as repeats, None when there are none."""
-    plural = "" if table.repeats == 1 else "s"
-    return f"{table.repeats} repeat{plural} of the same config counted once" if table.repeats else None
-
-
-def results_rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return one row per run: id, folder, status, swept values, metrics, times, memory and what went wrong.
-
-    A run whose record is damaged has a row with status ``unreadable``. A value that was not recorded is None.
-    """
-    swept = list(dict.fromkeys(["seed", *(key for run in sweep.runs for key in run.swept)]))
-    swept.append(swept.pop(0))
-    metrics = sorted({key for run in sweep.runs for key in run.metrics}, key=lambda key: (key[:4] != "val/", key))
-    columns = ["id", "folder", "status", *swept, *metrics, *RUN_COLUMNS, "error"]
-    rows = []
-    for run in sweep.runs:
-        row = dict.fromkeys(columns)
-        row |= {"id": run.id, "folder": run.folder, "status": run.status, "seed": run.seed}
-        row |= run.swept | run.metrics | {name: getattr(run, name) for name in RUN_COLUMNS}
-        row["error"] = run.error_text
-        rows.append(row)
-    unreadable = [{"folder": folder, "status": "unreadable", "error": why} for folder, why in sweep.unreadable]
-    return rows + [dict.fromkeys(columns) | row for row in unreadable]
-
-
-def write_results_csv(sweep: Sweep, path: str | os.PathLike[str]) -> Path:
-    """Write :func:`results_rows` as a CSV file, replaced in one step; None becomes an empty cell."""
-    rows = results_rows(sweep)
-    columns = list(rows[0]) if rows else ["id", "folder", "status", "seed", *RUN_COLUMNS, "error"]
-    write_atomic(Path(path), csv_text(columns, [row.values() for row in rows]))
-    return Path(path)
-
-
-def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return a table as CSV; lists and mappings are written as JSON, None as an empty cell."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([json.dumps(cell) if isinstance(cell, (list, dict)) else cell for cell in row])
-    return out.getvalue()
-
-
-def run_command(sweep: Sweep, run: RunRecord) -> str:
-    """Return the command that trains one run of the sweep on its own, quoted for the shell.
-
-    The sweep's fixed overrides come first, then the run's own; keys that only steer a sweep are left out.
-    """
-    own = {_override_key(text) for text in run.overrides}
-    dropped = own | set(sweep.request.get("axes") or ())
-    fixed = []
-    for text in sweep.request.get("overrides") or ():
-        key = _override_key(str(text))
-        if not str(text).startswith("-") and key not in dropped and key.split(".")[0] not in ONLY_IN_SWEEPS:
-            fixed.append(str(text))
-    return shlex.join(["resweep", "train", *fixed, *run.overrides])
-
-
-def sweep_command(sweep: Sweep) -> str | None:
-    """Return the command that made the sweep, quoted for the shell, None when it is not recorded."""
-    command = sweep.request.get("command")
-    return shlex.join(str(word) for word in command) if isinstance(command, list) and command else None
-
-
 def short_names(keys: Iterable[str]) -> dict[str, str]:
     """Return a column name per dotted key: its last part where that is unique, else the whole key.
 
@@ -260,34 +155,6 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     keys = list(keys)
     last = Counter(key.rsplit(".", 1)[-1] for key in keys)
     return {key: key.rsplit(".", 1)[-1] if last[key.rsplit(".", 1)[-1]] == 1 else key for key in keys}
-
-
-def value_text(value: Any) -> str:
-    """Return a config value as it is written in an override; None, absent, as ``-``."""
-    return "-" if value is None else console.value(value)
-
-
-def summary_text(summary: Summary, plus_minus: str = "±", expected: int | None = None) -> str:
-    """Return ``mean ± sd`` to four decimals; below three seeds the mean with ``smallest..largest``.
-
-    Args:
-        summary: the numbers.
-        plus_minus: the sign in the middle.
-        expected: how many values there should be; another n is written out.
-    """
-    if summary.n == 0:
-        return "-"
-    text = f"{summary.mean:.4f}"
-    if summary.n >= MIN_SEEDS:
-        text += f" {plus_minus} {summary.sd:.4f}"
-    elif summary.n > 1:
-        text += f" {summary.smallest:.4f}..{summary.largest:.4f}"
-    return text if expected in (None, summary.n) else f"{text} (n={summary.n})"
-
-
-def counts_text(counts: Mapping[str, int]) -> str:
-    """Return counts other than those of completed runs as ``1 failed, 2 diverged``."""
-    return ", ".join(f"{number} {status}" for status, number in counts.items() if status != "completed")
 
 
 def _row(
@@ -340,60 +207,5 @@ def _shown_metric(sweep: Sweep, monitor: str) -> str | None:
     return next((metric for metric in wanted if metric_values(sweep.runs, metric)), None)
 
 
-def _verdicts(table: Ranking) -> list[str]:
-    others = [row for row in table.rows if row.difference is not None]
-    survivors = _survivors(table)
-    by_verdict: dict[str, list[SettingRow]] = {}
-    for row in others:
-        if row not in survivors or row.difference.verdict != "higher":
-            by_verdict.setdefault(row.difference.verdict, []).append(row)
-    seeds = _span([row.difference.n for row in by_verdict.get(NOT_DISTINGUISHABLE, ())])
-    units = f"{table.unit}s"
-    words = {
-        NOT_DISTINGUISHABLE: f"Not distinguishable from it with {seeds} {units}: ",
-        "higher": f"Higher on {table.shown or table.monitor}, though not chosen by validation: ",
-        TOO_FEW_SEEDS: f"Too few shared {units} to tell apart from it: ",
-    }
-    sentences = [f"{text}{_some(table, by_verdict[key])}." for key, text in words.items() if key in by_verdict]
-    if survivors:
-        listed = _some(table, survivors, lambda row: f"{table.setting(row)} ({_completed_text(row)})")
-        sentences.insert(0, f"Better on validation in the runs that completed, but ranked below: {listed}.")
-    worse = len(by_verdict.get("lower", ()))
-    if worse:
-        everything = "The other setting is" if worse == 1 else f"All {worse} other settings are"
-        some = f"{worse} other setting{'s are' if worse > 1 else ' is'}"
-        sentences.append(f"{everything if worse == len(others) else some} lower on {table.shown or table.monitor}.")
-    return sentences
-
-
-def _survivors(table: Ranking) -> list[SettingRow]:
-    """Settings whose mean beats the best row's, which ranks above them because none of its runs broke."""
-    best, sign = table.best, 1 if table.mode == "max" else -1
-    if best is None or best.broken:
-        return []
-    return [row for row in table.rows if row.broken and row.val.n and sign * (row.val.mean - best.val.mean) > 0]
-
-
 def _broken(runs: Iterable[RunRecord]) -> bool:
     return any(run.status in BROKEN for run in runs)
-
-
-def _completed_text(row: SettingRow) -> str:
-    return f"{len(row.completed)} of {len(row.runs)} runs completed"
-
-
-def _some(
-    table: Ranking, rows: list[SettingRow], text: Callable[[SettingRow], str] | None = None, limit: int = 4
-) -> str:
-    listed = "; ".join((text or table.setting)(row) for row in rows[:limit])
-    return listed if len(rows) <= limit else f"{listed}; and {len(rows) - limit} more"
-
-
-def _span(numbers: list[int]) -> str:
-    if not numbers:
-        return ""
-    return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
-
-
-def _override_key(text: str) -> str:
-    return text.lstrip("+~").partition("=")[0].partition("@")[0]
