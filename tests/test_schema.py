@@ -26,6 +26,7 @@ EDGES: dict[str, tuple[list[Any], list[Any]]] = {
     "sweep_name": ([None, "a", "a b", "a.b"], ["", ".a", "a/b", "..", 3]),
     "thresholds": ([0.5, 0.001, [0.2, 0.7], "validation"], [0, 1, 0.0, 1.5, [], [0.5, 1], "auto", None]),
     "diagnostics_every": ([None, 1, 50], [0, 0.5]),
+    "logger.histograms_every": ([None, 1, 50], [0, 0.5]),
     "averaging.ema_decay": ([None, 0.001, 0.9999], [0, 1, 1.5, "x"]),
     "averaging.lookahead_steps": ([0, 5], [-1, 0.5, None]),
     "averaging.lookahead_alpha": ([0.001, 1], [0, 1.1, None]),

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
-from resweep.scores import TestResult
-from resweep.tables import write_classes, write_confusion
+from resweep.data.samples import InMemory
+from resweep.mistakes import Mistake
+from resweep.scores import MulticlassTest, TestResult
+from resweep.tables import weight_rows, write_calibration, write_classes, write_confusion, write_mistakes, write_weights
 
 CLASSES = ("cat", "dog, large", 'the "third"')
 
@@ -44,3 +48,53 @@ def test_a_wrong_number_of_names_is_an_error(tmp_path: Path) -> None:
         write_classes(tmp_path, TestResult({}, None, {"support": [1, 2]}), CLASSES)
     with pytest.raises(ValueError):
         write_confusion(tmp_path, torch.zeros(2, 2), CLASSES)
+
+
+def test_a_row_per_bin_of_confidence(tmp_path: Path) -> None:
+    metrics = MulticlassTest(2)
+    metrics.update(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9]]).log(), torch.tensor([0, 0, 1]))
+    write_calibration(tmp_path, metrics.compute())
+    header, *rows = read(tmp_path / "calibration.csv")
+    assert header == ["lower", "upper", "count", "confidence", "accuracy"] and len(rows) == 15
+    assert rows[0] == ["0", "0.06666666667", "0", "", ""]
+    filled = [row for row in rows if row[2] != "0"]
+    found = [(round(float(row[0]) * 15), int(row[2]), float(row[4])) for row in filled]
+    assert found == [(11, 1, 0.0), (13, 2, 1.0)]  # 0.8 lies in (11/15, 12/15], 0.9 in (13/15, 14/15]
+    assert [float(row[3]) for row in filled] == pytest.approx([0.8, 0.9])
+
+
+def test_a_row_per_parameter_tensor(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ParameterList([torch.empty(0)]))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[3.0, 0.0], [0.0, -4.0]]))
+        net[0].bias.copy_(torch.tensor([1.0, -1.0]))
+    write_weights(tmp_path, net)
+    assert read(tmp_path / "weights.csv") == [
+        ["name", "count", "norm", "largest"],
+        ["0.weight", "4", "5", "4"],
+        ["0.bias", "2", "1.414213538", "1"],
+        ["1.weight", "2", "1.414213538", "1"],
+        ["1.bias", "2", "0", "0"],
+    ]
+
+
+def test_weights_of_half_precision_are_summed_in_single_precision() -> None:
+    net = nn.Linear(10_000, 1, bias=False, dtype=torch.bfloat16)
+    nn.init.ones_(net.weight)
+    assert weight_rows(net) == [("weight", 10_000, 100.0, 1.0)]
+    assert weight_rows(nn.ReLU()) == []
+
+
+def test_a_picture_of_the_mistakes_and_none_without(tmp_path: Path) -> None:
+    images = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
+    images[4] = 255  # the only white one
+    samples = InMemory(images, torch.zeros(6, dtype=torch.int64))
+    write_mistakes(tmp_path, [Mistake(4, 0, 1, 0.97)], samples, CLASSES)
+    with Image.open(tmp_path / "mistakes.png") as picture:
+        assert picture.getpixel((picture.width // 2, 20)) == 255
+    write_mistakes(tmp_path, [Mistake(3, 0, 1, 0.97)], samples, CLASSES)
+    with Image.open(tmp_path / "mistakes.png") as picture:
+        assert picture.getpixel((picture.width // 2, 20)) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mistakes.png"]
+    write_mistakes(tmp_path, [], samples, CLASSES)
+    assert list(tmp_path.iterdir()) == []

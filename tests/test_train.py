@@ -38,7 +38,20 @@ from resweep.cli import main
 from resweep.config import config_loader
 from resweep.errors import Problem, RequestError
 from resweep.evaluate import evaluate
-from resweep.record import BEST, CHECKPOINTS, CONFUSION_FILE, LAST, LOCK_FILE, LOG_FILE, METRICS_FILE, RUN_FILE, Record
+from resweep.record import (
+    BEST,
+    CALIBRATION_FILE,
+    CHECKPOINTS,
+    CONFUSION_FILE,
+    LAST,
+    LOCK_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    MISTAKES_FILE,
+    RUN_FILE,
+    WEIGHTS_FILE,
+    Record,
+)
 from resweep.rows import read_rows
 from resweep.stopping import Interrupted
 from resweep.sweep.ledger import write_run
@@ -51,6 +64,7 @@ KEYS = {
     "best_epoch", "epochs", "parameters", "fit_seconds", "images_per_second", "peak_memory_bytes", "environment",
     "data_digest", "split_sizes", "started_at", "finished_at",
 }  # fmt: skip
+OF_TEST = (CONFUSION_FILE, CLASSES_FILE, CALIBRATION_FILE, WEIGHTS_FILE, MISTAKES_FILE)
 METRICS = {"val/loss", "val/accuracy"} | {
     f"test/{name}" for name in ("loss", "accuracy", "precision", "recall", "f1", "auroc", "brier", "ece", "top5")
 }
@@ -91,7 +105,7 @@ def test_the_files_of_a_completed_run(completed: Path) -> None:
     events = {name for name in names if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
     assert names - events == {
-        "config.yaml", RUN_FILE, METRICS_FILE, CHECKPOINTS, LOG_FILE, CONFUSION_FILE, CLASSES_FILE, LOCK_FILE,
+        "config.yaml", RUN_FILE, METRICS_FILE, CHECKPOINTS, LOG_FILE, LOCK_FILE, *OF_TEST,
     }  # fmt: skip
     assert {path.name for path in (completed / CHECKPOINTS).iterdir()} == {BEST, LAST}
 
@@ -119,6 +133,43 @@ def test_the_confusion_matrix_counts_every_test_image_once(completed: Path) -> N
     assert counts.sum(1).tolist() == [4] * 10  # 40 test images, equally many of each class
     accuracy = counts.diagonal().sum().item() / 40
     assert content(completed)["metrics"]["test/accuracy"] == pytest.approx(accuracy, abs=1e-7)
+
+
+def test_the_bins_of_confidence_hold_every_test_image_and_make_the_error(completed: Path) -> None:
+    rows = read_csv(completed / CALIBRATION_FILE)
+    counts = [int(row["count"]) for row in rows]
+    assert len(rows) == 15 and sum(counts) == 40
+    metrics = content(completed)["metrics"]
+    filled = [(int(row["count"]), float(row["accuracy"]), float(row["confidence"])) for row in rows if row["accuracy"]]
+    assert sum(count * accuracy for count, accuracy, _ in filled) / 40 == pytest.approx(metrics["test/accuracy"])
+    gaps = sum(count * abs(accuracy - confidence) for count, accuracy, confidence in filled) / 40
+    assert gaps == pytest.approx(metrics["test/ece"], rel=1e-6)
+
+
+@pytest.mark.parametrize("averaging", ["none", "ema", "lookahead"])
+def test_the_listed_weights_are_those_that_were_tested(averaging: str, tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "run", f"averaging={averaging}")
+    assert execute(run_dir).status == "completed"
+    state = weights(run_dir, BEST)
+    if averaging == "ema":
+        expected = {key: value for key, value in state.items() if key.startswith("average.module.")}
+    elif averaging == "lookahead":
+        slow = [value for key, value in state.items() if key.startswith("lookahead.") and not key.endswith("count")]
+        expected = dict(enumerate(slow))
+    else:
+        expected = {key: value for key, value in state.items() if key.startswith("net.")}
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    tensors = [value for key, value in expected.items() if not str(key).endswith(buffers)]
+    rows = read_csv(run_dir / WEIGHTS_FILE)
+    assert [int(row["count"]) for row in rows] == [tensor.numel() for tensor in tensors]
+    assert sum(int(row["count"]) for row in rows) == 5006
+    assert [float(row["norm"]) for row in rows] == pytest.approx([tensor.norm().item() for tensor in tensors], rel=1e-6)
+    assert [float(row["largest"]) for row in rows] == pytest.approx([tensor.abs().max().item() for tensor in tensors])
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def test_a_finished_run_is_left_alone(completed: Path) -> None:
@@ -179,7 +230,7 @@ def test_a_failing_run_says_what_happened_and_goes_on_from_its_checkpoint(tmp_pa
     log = (run_dir / LOG_FILE).read_text()
     assert "Traceback (most recent call last)" in log and "ArithmeticError: planted failure" in log
     assert [row["epoch"] for row in read_rows(run_dir / METRICS_FILE)] == [1]
-    assert not (run_dir / CONFUSION_FILE).exists()
+    assert not any((run_dir / name).exists() for name in OF_TEST)
     again = execute(run_dir)  # the count of calls starts anew: epoch 2 succeeds, epoch 3 does not
     assert (again.status, again.epochs, again.attempts) == ("failed", 2, 2)
     done = execute(run_dir)
@@ -283,7 +334,8 @@ def test_a_killed_and_resumed_run_equals_an_undisturbed_one(tmp_path: Path, opti
 def test_a_run_killed_after_its_last_epoch(tmp_path: Path, completed: Path, lost: list[str]) -> None:
     """With its checkpoint only the test is left to do, without it everything."""
     run_dir = shutil.copytree(completed, tmp_path / "run")
-    (run_dir / CONFUSION_FILE).unlink()
+    for name in OF_TEST:
+        (run_dir / name).unlink()
     for name in lost:
         (run_dir / CHECKPOINTS / name).unlink()
     record = Record.read(run_dir)
@@ -293,7 +345,8 @@ def test_a_run_killed_after_its_last_epoch(tmp_path: Path, completed: Path, lost
     before = Record.read(completed)
     assert (again.status, again.metrics, again.best_epoch) == ("completed", before.metrics, before.best_epoch)
     assert timeless_rows(run_dir) == timeless_rows(completed)
-    assert (run_dir / CONFUSION_FILE).read_text() == (completed / CONFUSION_FILE).read_text()
+    for name in OF_TEST:
+        assert (run_dir / name).read_bytes() == (completed / name).read_bytes(), name
 
 
 class Stopper(Silent):

@@ -52,7 +52,7 @@ OWN_KEYS = {"optimizer": ("no_decay", "layer_decay"), "scheduler": ("interval",)
 # The same for a target that does not name them itself.
 ALSO_OWN = {"scheduler": ("monitor",)}
 # Top-level packages that an extra of this package installs.
-EXTRAS = {"timm": "timm", "pytorch_optimizer": "optimizers"}
+EXTRAS = {"timm": "timm", "pytorch_optimizer": "optimizers", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 def allowed(config: Config) -> list[str]:

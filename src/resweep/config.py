@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from resweep import CallableModule
 from resweep.errors import Problem, RequestError
 from resweep.record import CONFIG_FILE, write_atomic
 
@@ -325,3 +327,6 @@ def read_frozen(run_dir: Path) -> dict[str, Any]:
     if problems := check_targets(config):
         raise RequestError(problems)
     return config
+
+
+sys.modules[__name__].__class__ = CallableModule  # resweep.config([...]) composes a config

@@ -89,7 +89,12 @@ class LitClassifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, K) of normalized images (B, C, H, W), by the averaged weights where there are any."""
-        return self.net(images) if self.average is None else self.average.module(images)
+        return self.judged(images)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The net that validation and test judge; with Lookahead within :meth:`judged_weights` only."""
+        return self.net if self.average is None else self.average.module
 
     def on_train_epoch_start(self) -> None:
         """Forget the sums of the epoch before."""
@@ -154,7 +159,7 @@ class LitClassifier(LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch to the validation's metrics."""
         images, targets = batch
-        with self._judged_weights():
+        with self.judged_weights():
             logits = self(images)
         self.val_metrics.update(self.task.loss(logits, targets), logits, targets)
 
@@ -171,14 +176,14 @@ class LitClassifier(LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch to the test metrics."""
         images, targets = batch
-        with self._judged_weights():
+        with self.judged_weights():
             self.test_metrics.update(self(images), targets)
 
     def on_test_epoch_end(self) -> None:
         """Compute the full set; kept in ``test_result``."""
         self.test_result = self.test_metrics.compute()
 
-    def _judged_weights(self) -> AbstractContextManager[None]:
+    def judged_weights(self) -> AbstractContextManager[None]:
         """Put Lookahead's slow weights in place; an average is a net of its own."""
         if self.lookahead is None or self.average is not None:
             return nullcontext()

@@ -28,6 +28,9 @@ METRICS_FILE = "metrics.csv"
 LOG_FILE = "run.log"
 RESERVE_FILE = ".reserve"
 CONFUSION_FILE = "confusion.csv"
+CALIBRATION_FILE = "calibration.csv"
+WEIGHTS_FILE = "weights.csv"
+MISTAKES_FILE = "mistakes.png"
 CHECKPOINTS = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
@@ -55,20 +58,20 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str | bytes) -> None:
     """Replace a file so that a reader, or a machine that loses power, sees the old or the new text and no mixture.
 
     Args:
         path: the file; its folder must exist.
-        text: the whole new content.
+        text: the whole new content; text is written as UTF-8.
 
     Raises:
         OSError: the file could not be written; the old one is untouched and nothing is left beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with open(temporary, "wb") as stream:
+            stream.write(text.encode() if isinstance(text, str) else text)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

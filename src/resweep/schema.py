@@ -16,8 +16,8 @@ from resweep.config import flatten
 from resweep.errors import Problem, nearest_key
 
 ALLOWED_TARGETS = (
-    "resweep.data.", "resweep.losses.", "resweep.models.", "resweep.optim.", "resweep.tensorboard.", "torch.optim.",
-    "torch.nn.", "torchvision.models.", "pytorch_lightning.loggers.",
+    "resweep.data.", "resweep.losses.", "resweep.models.", "resweep.optim.", "resweep.tensorboard.", "resweep.loggers.",
+    "torch.optim.", "torch.nn.", "torchvision.models.", "pytorch_lightning.loggers.",
 )  # fmt: skip
 
 
@@ -127,6 +127,7 @@ RULES: dict[str, Rule] = {
     "thresholds": THRESHOLDS,
     "diagnostics_every": or_null(whole(1)),
     "import_path": or_null(TEXT),
+    "logger.histograms_every": or_null(whole(1)),
     "data.name": TEXT,
     "data.batch_size": whole(1),
     "data.val_size": SHARE,

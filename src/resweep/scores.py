@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,20 +22,19 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
-    MulticlassCalibrationError,
     MulticlassConfusionMatrix,
     MulticlassF1Score,
     MulticlassPrecision,
     MulticlassRecall,
 )
 
+from resweep.calibration import Calibration
+from resweep.mistakes import Mistake, WorstMistakes
 from resweep.ranking import BLOCK, Ranking, rankings
 from resweep.tasks import Multilabel, Task
 
 CHUNK = 8192  # images gathered before the metric objects are updated
-CALIBRATION_BINS = 15
 TOP = 5
-CERTAIN = 1 - 2.0**-24  # largest float32 below 1
 RANKED = 10**8  # probabilities kept for the areas under the curves: 400 MB
 
 
@@ -47,6 +46,11 @@ class TestResult:
         scores: name to value; nan where a value is not defined.
         confusion: int64 (K, K), rows = true class; None for labels.
         classes: column name to K values, one per class or label; nan where a value is not defined.
+        calibration: the table of :class:`resweep.calibration.Calibration`: of the probability of the predicted class,
+            or of every probability of a label.
+        mistakes: the most confident ones, see :class:`resweep.mistakes.WorstMistakes`.
+        scored: parts of probabilities, float32 (n, K), and targets, int64 (n,) or bool (n, K); empty where they are
+            too many to be kept.
     """
 
     __test__ = False  # pytest takes the name for a test's
@@ -54,6 +58,9 @@ class TestResult:
     scores: dict[str, float]
     confusion: Tensor | None
     classes: dict[str, list[float]]
+    calibration: dict[str, list[float]] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+    scored: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
 class MulticlassTest:
@@ -84,15 +91,18 @@ class MulticlassTest:
             "precision": MulticlassPrecision(k, average="macro", validate_args=False),
             "recall": MulticlassRecall(k, average="macro", validate_args=False),
             "f1": MulticlassF1Score(k, average="macro", validate_args=False),
-            "ece": MulticlassCalibrationError(k, n_bins=CALIBRATION_BINS, norm="l1", validate_args=False),
             "confusion": MulticlassConfusionMatrix(k, validate_args=False),
         }
         self.metrics = MetricCollection(metrics)
+        self.calibration = Calibration()
+        self.mistakes = WorstMistakes()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         self.metrics.reset()
+        self.calibration.reset()
+        self.mistakes.reset()
         self.pending: list[tuple[Tensor, Tensor]] = []
         self.kept: list[tuple[Tensor, Tensor]] = []
         self.loss = self.brier = 0.0
@@ -118,8 +128,10 @@ class MulticlassTest:
         probabilities = logits.softmax(1)
         squares = probabilities.square().sum(1, dtype=torch.float64)
         self.brier += (squares - 2 * probabilities.gather(1, targets[:, None]).squeeze(1) + 1).sum().item()
-        # torchmetrics gives a probability of exactly 1 a bin of its own instead of a place in the last one.
-        self.metrics.update(probabilities.clamp(max=CERTAIN), targets)
+        confidence, predicted = probabilities.max(1)
+        self.metrics.update(predicted, targets)
+        self.calibration.add(confidence, predicted == targets)
+        self.mistakes.add_classes(confidence, predicted, targets)
         if self.num_classes > TOP:  # torchmetrics takes 13 s for it on 50,000 images of 1,000 classes, this 0.2 s
             self.top5 += (probabilities.topk(TOP, 1).indices == targets[:, None]).sum()
         fits = self.count * self.num_classes <= RANKED
@@ -141,8 +153,9 @@ class MulticlassTest:
         scores = {"loss": self.loss / self.count, **{name: value.item() for name, value in values.items()}}
         if self.num_classes > TOP:
             scores["top5"] = (self.top5 / self.count).item()
-        scores |= {"auroc": macro(table["auroc"]), "brier": self.brier / self.count}
-        return TestResult(scores, confusion, {name: column.tolist() for name, column in table.items()})
+        scores |= {"auroc": macro(table["auroc"]), "brier": self.brier / self.count, "ece": self.calibration.error()}
+        classes = {name: column.tolist() for name, column in table.items()}
+        return TestResult(scores, confusion, classes, self.calibration.table(), self.mistakes.worst, self.kept)
 
     def _class_table(self, confusion: Tensor) -> dict[str, Tensor]:
         tp, support, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
@@ -198,7 +211,11 @@ class MultilabelTest:
         table = label_table(self.task, logits, targets)
         right = self.task.hits(logits, targets)
         tp, wrong = table["tp"].sum().item(), (table["fp"] + table["fn"]).sum().item()
-        squares = (self.task.probabilities(logits) - targets.float()).square()
+        probabilities = self.task.probabilities(logits)
+        squares = (probabilities - targets.float()).square()
+        calibration, mistakes = Calibration(), WorstMistakes()
+        calibration.add(probabilities.flatten(), targets.flatten())
+        mistakes.add_labels(self.task, logits, targets)
         scores = {
             "loss": self.task.loss(logits, targets).item(),
             "accuracy": right.double().mean().item(),
@@ -211,7 +228,8 @@ class MultilabelTest:
             "auroc": macro(table["auroc"]),
             "brier": squares.mean(dtype=torch.float64).item(),
         }
-        return TestResult(scores, None, {name: column.tolist() for name, column in table.items()})
+        classes = {name: column.tolist() for name, column in table.items()}
+        return TestResult(scores, None, classes, calibration.table(), mistakes.worst, [(probabilities, targets)])
 
 
 def full_metrics(task: Task) -> MulticlassTest | MultilabelTest:

@@ -15,7 +15,7 @@ from resweep.console import Output, command, duration, relative, size
 from resweep.errors import Problem, RequestError
 from resweep.record import BEST, CHECKPOINTS, CONFIG_FILE, FINISHED, LAST, LOG_FILE, METRICS_FILE, RUN_FILE, Record
 from resweep.sweep.ledger import check_writable, new_record, point_latest, write_run
-from resweep.sweep.plan import Plan
+from resweep.sweep.plan import Plan, PlannedRun
 
 SHOWN = ("accuracy", "map", "loss", "f1", "f1_macro", "ece")  # test metrics on the screen, as far as a task has them
 
@@ -32,6 +32,36 @@ def train_one(plan: Plan, output: Output, dry_run: bool = False) -> int:
     Raises:
         RequestError: something cannot be built; nothing was written.
     """
+    run, run_dir, data = _checked(plan)
+    if dry_run:
+        output.note("\n".join(banner(run_dir, new_record(run), run.config)[:-1]))
+        return 0
+    begin(run, run_dir)
+    return carry_out(run_dir, output, data)
+
+
+def new_run(plan: Plan) -> tuple[Path, ImageDataModule]:
+    """Check a plan of one run and write its folder; nothing is carried out yet.
+
+    Returns:
+        The folder, and the run's data, which the check has built.
+
+    Raises:
+        RequestError: something cannot be built; nothing was written.
+    """
+    run, run_dir, data = _checked(plan)
+    begin(run, run_dir)
+    return run_dir, data
+
+
+def begin(run: PlannedRun, run_dir: Path) -> None:
+    """Write a run's folder and let ``latest`` point to it."""
+    write_run(run, run_dir)
+    point_latest(Path(run.config["runs_dir"]), run_dir)
+
+
+def _checked(plan: Plan) -> tuple[PlannedRun, Path, ImageDataModule]:
+    """Return the run with the overrides that ask for it, a folder that is not there yet, and its data."""
     run = dataclasses.replace(plan.runs[0], overrides=tuple(plan.overrides))
     runs_dir = Path(run.config["runs_dir"])
     check_writable(runs_dir)
@@ -42,12 +72,7 @@ def train_one(plan: Plan, output: Output, dry_run: bool = False) -> int:
     run_dir = runs_dir / (run.config["sweep_name"] or "train") / f"{stamp}-{run.id}"
     if run_dir.exists():
         run_dir = run_dir.with_name(f"{run_dir.name}-{os.getpid()}")
-    if dry_run:
-        output.note("\n".join(banner(run_dir, new_record(run), run.config)[:-1]))
-        return 0
-    write_run(run, run_dir)
-    point_latest(runs_dir, run_dir)
-    return carry_out(run_dir, output, data)
+    return run, run_dir, data
 
 
 def carry_out(run_dir: Path, output: Output, data: ImageDataModule | None = None, accept_changes: bool = False) -> int:

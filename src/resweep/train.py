@@ -8,19 +8,20 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 import sysconfig
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
+from resweep import CallableModule
 from resweep.build import (
     build_data,
     build_lit_module,
@@ -39,6 +40,7 @@ from resweep.diagnostics import Diagnostics
 from resweep.environment import environment, peak_memory_bytes
 from resweep.errors import RequestError
 from resweep.lit_module import LitClassifier
+from resweep.loggers import Tracker
 from resweep.models.pretrained import structure_only
 from resweep.pruning import pruner_for
 from resweep.record import (
@@ -55,7 +57,7 @@ from resweep.record import (
 from resweep.scores import TestResult
 from resweep.seeding import derive_seed
 from resweep.stopping import Interrupted, StopSignal
-from resweep.tables import write_classes, write_confusion
+from resweep.tables import write_result
 
 RESERVE_BYTES = 1 << 15
 
@@ -153,14 +155,19 @@ def _train(
     saver = BestAndLast(run_dir, recorder, config["checkpoint_every"])
     pruner = pruner_for(config, run_dir, recorder)
     every = config.get("diagnostics_every")
-    further = [*([] if pruner is None else [pruner]), *([] if every is None else [Diagnostics(every)])]
+    loggers = build_loggers(config, run_dir)
+    trackers = [logger for logger in loggers if isinstance(logger, Tracker)]
+    watchers = [callback for tracker in trackers for callback in tracker.callbacks(data)]
+    further = [*([] if pruner is None else [pruner]), *([] if every is None else [Diagnostics(every)]), *watchers]
     callbacks = [recorder, saver, *further, StopBetweenSteps(stop, recorder, saver)]
-    trainer = build_trainer(config, run_dir, callbacks, build_loggers(config, run_dir))
+    trainer = build_trainer(config, run_dir, callbacks, loggers)
     record.data_digest = data.digest
     record.split_sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
     record.parameters = sum(parameter.numel() for parameter in net.parameters())
     device = trainer.strategy.root_device
     record.environment["accelerator"] = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    for tracker in trackers:
+        tracker.begin(config, record, lit_module.task.name)
     observer.on_start(start_facts(config, data, net, str(device)))
     started = time.perf_counter()
     try:
@@ -179,13 +186,12 @@ def _train(
     else:
         result = test(trainer, lit_module, data, run_dir)
         record.metrics.update({f"test/{name}": value for name, value in result.scores.items()})
-        write_classes(run_dir, result, data.classes)
-        if result.confusion is not None:
-            write_confusion(run_dir, result.confusion, data.classes)
+        with lit_module.judged_weights():
+            write_result(run_dir, result, lit_module.judged, data.test, data.classes)
         record.status = "completed"
     record.finished_at = utc_now()
     record.write(run_dir)  # the result is safe whatever a logger does
-    _finish_loggers(trainer, config, record, None if result is None else result.confusion, data.classes)
+    _finish_trackers(trackers, record, result, data.classes)
 
 
 def summarize(recorder: EpochRecorder, record: Record) -> None:
@@ -203,12 +209,12 @@ def summarize(recorder: EpochRecorder, record: Record) -> None:
 
 def test(trainer: pl.Trainer, lit_module: LitClassifier, data: ImageDataModule, run_dir: Path) -> TestResult:
     """Measure the best checkpoint on the test split."""
-    lit_module.load_state_dict(_state_dict(run_dir / CHECKPOINTS / BEST))
+    lit_module.load_state_dict(read_weights(run_dir / CHECKPOINTS / BEST))
     trainer.test(lit_module, datamodule=data, verbose=False)
     return lit_module.test_result
 
 
-def _state_dict(checkpoint: Path) -> dict[str, Any]:
+def read_weights(checkpoint: Path) -> dict[str, Any]:
     """Read the weights of a checkpoint, and objects of the user's own optimizer or schedule if there are any in it."""
     try:
         return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
@@ -216,19 +222,13 @@ def _state_dict(checkpoint: Path) -> dict[str, Any]:
         return torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
 
 
-def _finish_loggers(
-    trainer: pl.Trainer, config: dict[str, Any], record: Record, confusion: Tensor | None, classes: tuple[str, ...]
+def _finish_trackers(
+    trackers: Sequence[Tracker], record: Record, result: TestResult | None, classes: tuple[str, ...]
 ) -> None:
-    from resweep.tensorboard import RunLogger, confusion_picture, hyperparameters, write_hparams
-
-    for logger in trainer.loggers:
-        if isinstance(logger, RunLogger):
-            step = record.best_epoch or 0
-            write_hparams(logger, hyperparameters(config, record.swept), record.metrics, step)
-            if confusion is not None:
-                picture = confusion_picture(confusion, classes)
-                logger.experiment.add_image("test/confusion_matrix", picture, step, dataformats="HWC")
-            logger.experiment.close()
+    for tracker in trackers:
+        if result is not None:
+            tracker.tested(record, result, classes)
+        tracker.finish(record)
 
 
 def start_facts(config: dict[str, Any], data: ImageDataModule, net: torch.nn.Module, device: str) -> dict[str, Any]:
@@ -285,3 +285,6 @@ def log_to(run_dir: Path) -> Iterator[None]:
         for logger, handlers, propagate in before:
             logger.handlers, logger.propagate = handlers, propagate
         handler.close()
+
+
+sys.modules[__name__].__class__ = CallableModule  # resweep.train([...]) trains a run

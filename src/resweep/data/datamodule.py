@@ -169,11 +169,11 @@ class ImageDataModule(LightningDataModule):
 
     def val_dataloader(self) -> BatchLoader:
         """Return the validation batches in fixed order."""
-        return self._evaluation_loader(self.val)
+        return self.evaluation_loader(self.val)
 
     def test_dataloader(self) -> BatchLoader:
         """Return the test batches in fixed order."""
-        return self._evaluation_loader(self.test)
+        return self.evaluation_loader(self.test)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, Tensor, Tensor, int], dataloader_idx: int
@@ -246,7 +246,7 @@ class ImageDataModule(LightningDataModule):
         """Count the batches of the present epoch that are done: more than 0 where a run is continued within one."""
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
-    def _evaluation_loader(self, samples: Samples) -> BatchLoader:
+    def evaluation_loader(self, samples: Samples) -> BatchLoader:
         """Use larger batches, as nothing is kept for a backward pass, but not much memory."""
         fitting = _EVALUATION_BYTES // (4 * math.prod(self.image_shape))
         batch_size = max(self.batch_size, min(_EVALUATION_BATCH, fitting))
