@@ -42,7 +42,7 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
         assert {f"resweep/{name}" for name in files} <= names
     modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
     assert modules <= names and any(name.startswith("hydra_plugins/") for name in modules)
-    assert "resweep/report/template.html" in names
+    assert {f"resweep/report/html/{name}" for name in ("template.html", "page.css", "page.js")} <= names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"resweep", "hydra_plugins"}
     assert not [name for name in names if "__pycache__" in name or name.endswith((".ckpt", ".log"))]

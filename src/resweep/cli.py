@@ -18,7 +18,7 @@ resweep: honest, resumable sweeps for image classifiers
   resweep train -m [OVERRIDES...]       a sweep               resweep train -m optimizer=sgd,adam seed=0,1,2
   resweep resume RUN_OR_SWEEP_DIR       finish what is missing; finished runs are never repeated
   resweep retry SWEEP_DIR [RUN...]      carry out failed and lost runs again, or the named ones
-  resweep compare SWEEP_DIR...          tables on the terminal, results.csv, report.html
+  resweep compare SWEEP_DIR...          which differences are real: tables, answer, report.html
   resweep status [SWEEP_DIR]            what is done, running, failed and why, waiting
   resweep evaluate RUN_DIR              measure a run's best checkpoint again
   resweep list [GROUP[/CHOICE]]         the choices of each config group
@@ -148,18 +148,25 @@ def _going_on(command: str, folder: str) -> argparse.ArgumentParser:
 
 
 def compare(words: list[str], output: console.Output) -> int:
-    """Compare the settings of sweeps."""
+    """Compare the settings of one sweep, or of several together."""
     parser = _parser("compare")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="SWEEP_DIR")
-    parser.add_argument("--runs", action="store_true", help="one row per run")
-    form = parser.add_mutually_exclusive_group()
-    for name, text in (("json", "JSON"), ("csv", "CSV"), ("markdown", "Markdown")):
-        form.add_argument(f"--{name}", action="store_true", dest=f"as_{name}", help=f"print {text}")
-    options = vars(parser.parse_args(words))
-    folders = [str(folder) for folder in options.pop("folders")]
+    parser.add_argument("folders", nargs="+", metavar="SWEEP_DIR", help="sweeps, folders of runs, or two single runs")
+    parser.add_argument("--format", default="table", metavar="FORM", help="table, markdown, latex, json or csv")
+    parser.add_argument("--runs", action="store_true", help="a row per run in place of one per setting")
+    parser.add_argument("--sort", metavar="KEY", help="sort by a column, metrics best first; --sort=-KEY the other way")
+    parser.add_argument("--top", type=_at_least_one, metavar="N", help="list the first N rows")
+    parser.add_argument("--where", metavar="EXPR", help='list rows for which it holds: "optimizer==adam and lr<0.1"')
+    parser.add_argument("--all", action="store_true", dest="everything", help="also list what is equal in all runs")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--output", metavar="DIR", help="write report and tables there, of all sweeps in one")
+    where.add_argument("--no-files", action="store_false", dest="write", help="write no report and no tables, quicker")
+    if old := [word for word in words if word in ("--json", "--csv", "--markdown")]:
+        problems = (Problem(word, None, "has another name now", f"--format={word[2:]}") for word in old)
+        raise RequestError(problems)
+    options = vars(parser.parse_intermixed_args(words))
     from resweep.report.compare import compare as compare_sweeps
 
-    output.result(compare_sweeps(folders, width=console.terminal_width(sys.stdout), **options))
+    output.result(compare_sweeps(options.pop("folders"), width=console.terminal_width(sys.stdout), **options))
     return 0
 
 

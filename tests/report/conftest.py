@@ -77,6 +77,12 @@ class PlantedSweep:
         return self.dir
 
 
+@pytest.fixture(scope="session")
+def planter() -> type[PlantedSweep]:
+    """The class itself, for fixtures that outlive a test."""
+    return PlantedSweep
+
+
 @pytest.fixture
 def plant(tmp_path: Path) -> Callable[..., PlantedSweep]:
     """Make an empty planted sweep; ``plant("name")`` for more than one."""

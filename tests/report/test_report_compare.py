@@ -3,14 +3,47 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
 
+import pandas
 import pytest
+from scipy import stats
 
+from resweep.cli import main
 from resweep.errors import RequestError
-from resweep.report.compare import compare, render_table
+from resweep.report.compare import FORMATS, compare
 from resweep.report.load import load_sweep
 from resweep.report.table import ranking
+from resweep.report.terminal import render_table
+
+# Test accuracy of four seeds: adam lies about 0.1 below sgd in every seed, rmsprop around it.
+TEST = {
+    "sgd": [0.80, 0.82, 0.81, 0.83],
+    "adam": [0.70, 0.71, 0.72, 0.72],
+    "rmsprop": [0.79, 0.84, 0.80, 0.84],
+}
+
+
+@pytest.fixture
+def planted(plant):
+    """sgd is best on validation, then rmsprop, then adam; test as in ``TEST``."""
+    sweep = plant()
+    for place, optimizer in enumerate(("adam", "rmsprop", "sgd")):
+        for seed, test in enumerate(TEST[optimizer]):
+            folder = sweep.run({"optimizer": optimizer}, seed, 0.7 + place / 10, test)
+            sweep.curves(folder, [0.5, 0.6, 0.7 + place / 10])
+    return sweep.finish()
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Step-down by hand: the k-th smallest of m times m - k + 1, never below the one before, at most 1."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, (len(p_values) - place) * p_values[index])
+        adjusted[index] = min(1.0, largest)
+    return adjusted
 
 
 def test_the_screen_of_a_known_sweep(known):
@@ -18,40 +51,119 @@ def test_the_screen_of_a_known_sweep(known):
     assert lines[0] == (
         "planted: 5 of 7 runs completed (1 diverged, 1 failed)   ranked by val/accuracy, shown: test/accuracy"
     )
-    assert lines[1].split() == [
-        "optimizer",
-        "n",
-        "val/accuracy",
-        "test/accuracy",
-        "vs",
-        "best",
-        "time/run",
-        "not",
-        "completed",
-    ]
-    assert lines[2].startswith("*sgd")
-    assert "0.9200 ± 0.0200" in lines[2] and "0.8200 ± 0.0200" in lines[2]
-    assert "0.8100 0.8000..0.8200" in lines[3] and "too few seeds" in lines[3] and "1 diverged" in lines[3]
-    assert lines[4].split() == ["rmsprop", "0", "-", "-", "-", "-", "1", "failed"]
-    assert lines[6].startswith("Best on validation: optimizer=sgd (val 0.9200 ± 0.0200, test 0.8200 ± 0.0200, n=3).")
+    assert lines[1].split("  ")[0].strip() == "optimizer"
+    heads = ["n", "val/accuracy", "test/accuracy", "vs best", "verdict", "time", "not completed"]
+    assert [head.strip() for head in lines[1].split("  ") if head.strip()][1:] == heads
+    assert lines[2].startswith("*sgd") and "0.9200 ± 0.0200" in lines[2] and "0.8200 ± 0.0200" in lines[2]
+    assert "0.8100 0.8000..0.8200" in lines[3] and "+0.1000  too few seeds" in lines[3] and "1 diverged" in lines[3]
+    assert lines[4].split() == ["rmsprop", "0", "-", "-", "-", "-", "-", "1", "failed"]
+    assert any(line.startswith("Use optimizer=sgd: best on validation (val 0.9200 ± 0.0200") for line in lines)
     assert lines[-4:] == [
         f"report  {known}/report.html",
-        f"table  {known}/results.csv",
+        f"tables  {known}/results.csv results.parquet curves.parquet",
         f"next  tensorboard --logdir {known}",
         f"next  resweep resume {known}",
     ]
     assert (known / "report.html").stat().st_size > 10_000
     assert (known / "results.csv").read_text().count("\n") == 8
+    assert len(pandas.read_parquet(known / "results.parquet")) == 7
+    assert len(pandas.read_parquet(known / "curves.parquet")) == 5 * 3
 
 
-def test_columns_are_aligned_and_never_cut(known):
+def test_verdicts_and_figures_are_those_of_scipy(planted):
+    found = json.loads(compare([str(planted)], format="json", write=False))
+    assert [row["values"]["optimizer"] for row in found["settings"]] == ["sgd", "rmsprop", "adam"]
+    pairs = [("sgd", "rmsprop"), ("sgd", "adam"), ("rmsprop", "adam")]
+    expected = [stats.ttest_rel(TEST[a], TEST[b]).pvalue for a, b in pairs]
+    adjusted = dict(zip(pairs, holm(expected), strict=True))
+    (axis,) = found["axes"]
+    assert found["comparisons"] == 3
+    assert [(pair["a"], pair["b"]) for pair in axis["pairs"]] == pairs
+    for pair, p in zip(axis["pairs"], expected, strict=True):
+        difference = pair["difference"]
+        assert difference["p"] == pytest.approx(p)
+        assert difference["adjusted"] == pytest.approx(adjusted[pair["a"], pair["b"]])
+        assert difference["verdict"] == ("better" if pair["b"] == "adam" else "not distinguishable")
+    by_hand = stats.ttest_rel(TEST["adam"], TEST["sgd"]).confidence_interval(0.95)
+    worse = found["settings"][2]["difference"]
+    assert (worse["mean"], worse["verdict"], worse["won"]) == (pytest.approx(-0.1025), "worse", 0.0)
+    assert (worse["low"], worse["high"]) == (pytest.approx(by_hand.low), pytest.approx(by_hand.high))
+    assert max(adjusted["sgd", "adam"], adjusted["rmsprop", "adam"]) < 0.05 < adjusted["sgd", "rmsprop"]
+
+
+def test_the_terminal_says_the_verdict_and_the_further_seeds(planted):
+    found = json.loads(compare([str(planted)], format="json", write=False))
+    more = found["settings"][1]["difference"]["more_seeds"]
+    assert more > 10
+    _, heads, sgd, rmsprop, adam, note, *_ = compare([str(planted)], write=False).splitlines()
+    assert heads.split()[-5:] == ["best", "verdict", "more", "seeds", "time"]
+    assert sgd.split()[-4:-1] == ["-", "best", "-"]
+    assert rmsprop.split()[-5:-1] == ["+0.0025", "not", "distinguishable", str(more)]
+    assert adam.split()[-4:-1] == ["-0.1025", "worse", "-"]
+    assert "verdict: paired t test by seed, p values corrected by Holm over 3 pairs of settings" in note
+    assert "more seeds: how many further ones would show the observed difference, with 80 % power" in note
+
+
+def test_an_axis_is_judged_by_the_setting_chosen_on_validation(plant):
+    """sgd: lr=1 is chosen (val 0.9, test 0.5), though lr=2 has the better test result; adam has one setting."""
+    sweep = plant()
+    for seed in (0, 1, 2):
+        noise = seed / 1000
+        sweep.run({"optimizer": "sgd", "lr": 1}, seed, 0.9 + noise, 0.5 + 2 * noise)
+        sweep.run({"optimizer": "sgd", "lr": 2}, seed, 0.8 + noise, 0.9 + noise)
+        sweep.run({"optimizer": "adam", "lr": 1}, seed, 0.7 + noise, 0.6 - noise)
+    text = compare([str(sweep.finish())], write=False)
+    axes = text.split("\n\n")[1].splitlines()
+    assert axes[0].split() == ["axis", "value", "tried", "test/accuracy", "vs", "first", "verdict", "with"]
+    assert axes[1].split() == ["*optimizer", "sgd", "2", "0.5020", "±", "0.0020", "-", "best", "lr=1"]
+    assert axes[2].split()[:4] == ["optimizer", "adam", "1", "0.5990"] and "+0.0970" in axes[2]
+    assert axes[3].split()[:4] == ["*lr", "1", "2", "0.5020"] and axes[3].endswith("optimizer=sgd")
+    assert axes[4].split()[:4] == ["lr", "2", "1", "0.9010"]
+    verdicts = {row["values"]["lr"]: row["difference"]["verdict"] for row in json.loads(
+        compare([str(sweep.dir)], format="json", write=False))["settings"][1:]}  # fmt: skip
+    assert verdicts == {1: "better", 2: "better"} and "  better  " in axes[2]
+
+
+def test_one_axis_needs_no_table_of_its_own(planted):
+    assert " axis " not in compare([str(planted)], write=False)
+
+
+def test_an_axis_of_many_values_is_cut_and_says_so(plant):
+    sweep = plant()
+    for lr in range(10):
+        for dropout in (0, 0.5):
+            sweep.run({"lr": lr, "dropout": dropout}, 0, 0.5 + lr / 100 - dropout, 0.5)
+    text = compare([str(sweep.finish())], write=False)
+    assert sum(line.split()[:1] in (["lr"], ["*lr"]) for line in text.split("\n\n")[1].splitlines()) == 8
+    assert "lr: 2 further values, see --format json" in text
+    markdown = compare([str(sweep.dir)], format="markdown", write=False)
+    assert sum(line.startswith(("| lr", "| **lr")) for line in markdown.splitlines()) == 1 + 10
+
+
+def test_with_one_seed_nothing_can_be_said(plant):
+    sweep = plant()
+    for optimizer in ("sgd", "adam"):
+        sweep.run({"optimizer": optimizer}, 0, 0.5 + len(optimizer) / 100, 0.9)
+    lines = compare([str(sweep.finish())], write=False).splitlines()
+    assert "one seed: nothing can be said" in lines[3]
+    assert "a verdict takes at least 3 seeds that two settings share" in lines[4]
+    assert lines[-1] == "next  resweep train -m optimizer=adam,sgd 'seed=range(1,3)' sweep_name=planted-more-seeds"
+
+
+def test_rows_are_marked_and_columns_never_cut(known):
     table = ranking(load_sweep(known))
-    lines = render_table(table.rows, table.names).splitlines()
-    starts = {line.index("0.") for line in lines[1:3]}
-    assert starts == {lines[0].index("val/accuracy")}
-    narrow = render_table(table.rows, table.names, width=40)
-    assert max(map(len, narrow.splitlines())) <= 45
-    assert narrow.count("val/accuracy") == 3
+    lines = render_table(table).splitlines()
+    assert {line.index("0.") for line in lines[1:3]} == {lines[0].index("val/accuracy")}
+    narrow = render_table(table, width=40)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert narrow.count("val/accuracy") == 2  # rmsprop has none
+    assert sum(line.startswith("* ") for line in narrow.splitlines()) == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_but_commands_is_wider_than_the_screen(planted, width):
+    for line in compare([str(planted)], width=width, write=False).splitlines():
+        assert len(line) <= width or line.split()[0] == "next", line
 
 
 def test_runs_have_a_line_each(known):
@@ -61,65 +173,55 @@ def test_runs_have_a_line_each(known):
     assert not (known / "report.html").exists()
 
 
-def test_json_has_the_same_figures(known):
-    found = json.loads(compare([str(known)], as_json=True, runs=True))
-    (sweep,) = found["sweeps"]
-    assert sweep["counts"] == {"completed": 5, "diverged": 1, "failed": 1}
-    assert sweep["settings"][0]["values"] == {"optimizer": "sgd"}
-    assert sweep["settings"][0]["val"]["mean"] == pytest.approx(0.92)
-    assert sweep["settings"][1]["difference"]["verdict"] == "too few seeds"
-    assert len(sweep["runs"]) == 7
-    assert found["files"] == [{"report": f"{known}/report.html", "table": f"{known}/results.csv"}]
+def test_what_is_listed_can_be_chosen(planted):
+    text = compare([str(planted)], where="optimizer!=sgd", sort="test/accuracy", top=1, write=False)
+    assert [line.split()[0] for line in text.splitlines()[1:3]] == ["optimizer", "rmsprop"]
+    assert "1 of 3 settings listed; means, verdicts and answer are those of all" in text
+    assert "Use optimizer=sgd" in text, "the answer is about all settings"
+    everything = compare([str(planted)], everything=True, write=False)
+    assert "equal in all runs\n monitor       val/accuracy\n monitor_mode  max\n" in everything
+    assert "--all" not in everything and "2 equal values hidden (--all)" in text
 
 
-def test_csv_and_markdown(known):
-    rows = list(csv.DictReader(io.StringIO(compare([str(known)], as_csv=True, write=False))))
-    assert [row["optimizer"] for row in rows] == ["sgd", "adam", "rmsprop"]
-    assert float(rows[0]["test_mean"]) == pytest.approx(0.82)
-    assert rows[2]["val_mean"] == ""
-    text = compare([str(known)], as_markdown=True, write=False)
-    cells = [line.count(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert len(cells) == 5 and len(set(cells)) == 1
+def test_a_wrong_choice_writes_nothing(planted):
+    before = sorted(path.name for path in planted.iterdir())
+    for wrong in (
+        {"where": "optmizer==sgd"},
+        {"sort": "tset/accuracy"},
+        {"format": "yaml"},
+        {"top": 0},
+        {"where": "("},
+    ):
+        with pytest.raises(RequestError):
+            compare([str(planted)], **wrong)
+    assert sorted(path.name for path in planted.iterdir()) == before
 
 
-def test_markup_in_a_value_stays_text_in_markdown(plant):
-    sweep = plant()
-    for value in ("a|b", "<i>"):
-        sweep.run({"model": value}, 0, 0.5, 0.5)
-    text = compare([str(sweep.finish())], as_markdown=True, write=False)
-    assert "| a\\|b |" in text and "| &lt;i&gt; |" in text
+def test_formats_are_named_in_one_place(planted):
+    with pytest.raises(RequestError, match=r"--format=jsn: must be one of table, markdown, latex, json, csv  did you"):
+        compare([str(planted)], format="jsn")
+    for form in FORMATS:
+        assert "rmsprop" in compare([str(planted)], format=form, write=False)
 
 
-def test_sweeps_that_do_not_compare_are_warned_about(plant, capsys):
-    folders = []
-    for name, digest, epochs in (("one", "d1", 3), ("two", "d2", 5)):
-        sweep = plant(name)
-        sweep.run({"optimizer": "sgd"}, 0, 0.5, 0.5, data_digest=digest, epochs=epochs)
-        folders.append(str(sweep.finish()))
-    text = compare(folders)
-    assert "warning  the sweeps have not read the same data" in text
-    assert "warning  the sweeps differ in epochs: one 3, two 5" in text
-    assert text.count("report  ") == 2
-    assert f"next  tensorboard --logdir_spec {','.join(folders)}" in text
-    assert "not read the same data" not in compare(folders, as_csv=True, write=False)
-    assert "not read the same data" in capsys.readouterr().err
+def test_files_go_where_they_are_asked_for(planted, tmp_path):
+    text = compare([str(planted)], output=str(tmp_path / "new" / "place"))
+    written = {"report.html", "results.csv", "results.parquet", "curves.parquet"}
+    assert {path.name for path in (tmp_path / "new" / "place").iterdir()} == written
+    assert not written & {path.name for path in planted.iterdir()}
+    assert f"report  {tmp_path}/new/place/report.html" in text
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match=r"--output=.*file: cannot be made: File exists"):
+        compare([str(planted)], output=str(tmp_path / "file"))
 
 
-def test_equal_sweeps_get_no_warning(plant):
-    folders = []
-    for name in ("one", "two"):
-        sweep = plant(name, base={"trainer.max_epochs": 3})
-        sweep.run({"optimizer": "sgd"}, 0, 0.5, 0.5)
-        sweep.run({"optimizer": "sgd"}, 1, 0.5, 0.5, status="diverged", epochs=1)
-        folders.append(str(sweep.finish()))
-    assert "warning" not in compare(folders, write=False)
+def test_a_folder_that_cannot_be_written_to_is_named(planted, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
 
-
-def test_runs_of_one_sweep_on_other_data_are_warned_about(plant):
-    sweep = plant()
-    for seed in (0, 1):
-        sweep.run({"optimizer": "sgd"}, seed, 0.5, 0.5, data_digest=f"d{seed}")
-    assert "2 different versions of the data" in compare([str(sweep.finish())], write=False)
+    monkeypatch.setattr("resweep.report.compare.write_results_csv", refuse)
+    with pytest.raises(RequestError, match="cannot be written to: Permission denied"):
+        compare([str(planted)])
 
 
 def test_nothing_finished_is_no_exception(plant):
@@ -128,6 +230,8 @@ def test_nothing_finished_is_no_exception(plant):
     text = compare([str(sweep.finish(planned=3))])
     assert "0 of 3 runs completed (1 running, 2 pending)" in text
     assert "nothing can be ranked" in text
+    for form in FORMATS:
+        compare([str(sweep.dir)], format=form, write=False)
 
 
 def test_all_paths_are_checked_at_once(known):
@@ -135,25 +239,17 @@ def test_all_paths_are_checked_at_once(known):
         compare([str(known), str(known) + "x", "nowhere"])
     assert [problem.value for problem in caught.value.problems] == [str(known) + "x", "nowhere"]
     assert caught.value.problems[0].nearest == str(known)
-    with pytest.raises(RequestError, match="choose one"):
-        compare([str(known)], as_json=True, as_csv=True)
     with pytest.raises(RequestError, match="at least one"):
         compare([])
-
-
-def test_a_folder_that_cannot_be_written_to_is_named(known, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("resweep.report.compare.write_results_csv", refuse)
-    with pytest.raises(RequestError, match="cannot be written to: Permission denied"):
-        compare([str(known)])
+    with pytest.raises(RequestError, match="is named more than once"):
+        compare([str(known), f"{known}/../{known.name}"])
 
 
 def test_a_stream_without_the_sign_gets_ascii(known, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    text = compare([str(known)], write=False)
-    assert text.isascii() and "0.9200 +/- 0.0200" in text
+    for form in ("table", "markdown"):
+        text = compare([str(known)], format=form, write=False)
+        assert text.isascii() and "0.9200 +/- 0.0200" in text
 
 
 def test_repeats_are_named_and_all_listed(plant):
@@ -163,24 +259,20 @@ def test_repeats_are_named_and_all_listed(plant):
     text = compare([str(sweep.dir)])
     assert text.startswith("train: 3 of 3 runs completed, 2 repeats of the same config counted once   ranked by")
     assert "n=1)" in text and "± 0.0000" not in text
-    assert "2 repeats of the same config counted once." in (sweep.dir / "report.html").read_text(encoding="utf-8")
     assert (sweep.dir / "results.csv").read_text().count("\n") == 4
-    assert json.loads(compare([str(sweep.dir)], as_json=True, write=False))["sweeps"][0]["repeats"] == 2
+    assert json.loads(compare([str(sweep.dir)], format="json", write=False))["repeats"] == 2
 
 
-def test_the_note_says_what_the_intervals_are(plant):
+def test_the_note_says_what_the_verdicts_are(plant):
     sweep = plant()
     for seed in range(3):
         sweep.run({"optimizer": "sgd"}, seed, 0.9, 0.9 + seed / 100)
         sweep.run({"optimizer": "adam"}, seed, 0.8, 0.8 + seed / 100)
     sweep.run({"optimizer": "adam"}, 3, status="diverged")
-    folder = sweep.finish()
-    note = compare([str(folder)]).splitlines()[4]
-    assert "95 % interval, not corrected for several comparisons" in note
+    note = compare([str(sweep.finish())], write=False).splitlines()[4]
+    assert "paired t test by seed, one pair of settings" in note
     assert "sign test, which takes 6 seeds" in note
     assert note.endswith("settings with failed, diverged or lost runs rank below the others")
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "equal in every seed" in page and "two-sided sign test" in page
 
 
 def test_single_runs_are_resumed_one_by_one(plant):
@@ -201,6 +293,42 @@ def test_a_folder_of_sweeps_is_refused_and_left_alone(plant, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "opt"]
 
 
-def test_the_formats_are_named_as_the_command_line_names_them(known):
-    with pytest.raises(RequestError, match=r"--json, --csv and --markdown$"):
-        compare([str(known)], as_markdown=True, as_csv=True)
+@pytest.mark.parametrize("old", ["--json", "--csv", "--markdown"])
+def test_an_old_flag_is_answered_with_the_new_spelling(planted, capsys, old):
+    assert main(["compare", str(planted), old]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and f"did you mean  --format={old[2:]} ?" in captured.err
+    assert f"corrected:  resweep compare {planted} --format={old[2:]}" in captured.err
+    assert not (planted / "report.html").exists()
+
+
+def test_the_command_line_reaches_every_option(planted, tmp_path, capsys):
+    words = ["compare", str(planted), "--format", "csv", "--runs", "--sort=-test/accuracy", "--top", "2"]
+    words += ["--where", "optimizer==adam and seed>0", "--output", str(tmp_path / "out")]
+    assert main(words) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["optimizer"], row["test/accuracy"]) for row in rows] == [("adam", "0.71"), ("adam", "0.72")]
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert main(["compare", str(planted), "--no-files"]) == 0
+    assert "report  " not in capsys.readouterr().out and not (planted / "report.html").exists()
+    for wrong, said in (
+        (["--no-files", "--output", "x"], "not allowed with argument"),
+        (["--format=jsn"], "corrected:  resweep compare"),
+        (["--where=optmizer==adam"], "did you mean  optimizer==adam ?"),
+        (["--top", "0"], "at least 1"),
+    ):
+        try:
+            assert main(["compare", str(planted), *wrong]) == 2
+        except SystemExit as stop:  # argparse
+            assert stop.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_compare_loads_no_training_code_and_draws_for_the_report_only(planted):
+    script = (
+        "import sys; from resweep.report.compare import compare; compare([sys.argv[1]], write=False);"
+        "print(sorted({'torch', 'pytorch_lightning', 'matplotlib', 'hydra'} & set(sys.modules)));"
+        "compare([sys.argv[1]]); print(sorted({'torch', 'pytorch_lightning', 'torchvision'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(planted)], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "[]"]

@@ -1,15 +1,31 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy
+import pandas
 import pytest
 
 from resweep.errors import RequestError
-from resweep.report.load import load_confusion, load_curves, load_sweep, without_repeats
+from resweep.record import columns
+from resweep.report.load import (
+    load_calibration,
+    load_confusion,
+    load_curves,
+    load_mistakes,
+    load_sweep,
+    load_weights,
+    log_tail,
+    without_repeats,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"picture" + b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 def test_reads_the_runs_in_plan_order(plant):
@@ -169,3 +185,190 @@ def test_of_repeats_the_newest_finished_run_counts(plant):
     for status, when in reversed(started):
         other.run({}, 0, status=status, config_digest="same", started_at=when)
     assert [run.status for run in without_repeats(load_sweep(other.finish()).runs)] == ["running"]
+
+
+def test_all_curves_are_what_pandas_reads_and_each_file_is_read_once(plant):
+    chance = numpy.random.default_rng(3)
+    sweep = plant()
+    expected = {}
+    for seed, (further, end) in enumerate([((), "\n"), (("val/map",), "\r\n"), ((), "\n")]):
+        folder = sweep.run({"optimizer": "sgd"}, seed, 0.5, 0.5)
+        header = columns(further)
+        numbers = chance.normal(size=(40 + seed, len(header))) * 10.0 ** chance.integers(-8, 8, size=len(header))
+        lines = [",".join([str(k), *(f"{cell:.10g}" for cell in row[1:])]) for k, row in enumerate(numbers, 1)]
+        (folder / "metrics.csv").write_text(end.join([",".join(header), *lines, ""]), newline="")
+        expected[folder.name] = pandas.read_csv(folder / "metrics.csv")
+    sweep.run({"optimizer": "sgd"}, 9, status="pending")
+    loaded = load_sweep(sweep.finish())
+    curves = loaded.curves
+    assert list(curves) == list(expected)
+    for folder, frame in expected.items():
+        pandas.testing.assert_frame_equal(curves[folder], frame, rtol=1e-14, atol=0)
+        shutil.rmtree(sweep.dir / folder)
+    assert loaded.curves is curves and loaded.damaged == []
+
+
+WHOLE = "epoch,train/loss,val/accuracy\n1,0.5,0.25\n2,0.25,0.5\n"
+DAMAGED_CURVES = {
+    "cut line": (WHOLE + "3,0.1,0.7", [0.25, 0.5], "its last line was cut"),
+    "torn line": (WHOLE.replace("0.25,0.5", "0.25"), [0.25], "1 line with the wrong number of values"),
+    "shifted lines": ("epoch,a,val/accuracy\n1,7\n2,0.5,0.25,9\n3,1,0.75\n", [0.75], "2 lines with the wrong number"),
+    "no number": (WHOLE + "3,x,1_0\n4,0.5,\n", [0.25, 0.5, None, None], "3 values that are no number"),
+    "no header": ("1,0.5,0.25\n2,0.25,0.5\n", [], "has no header with a column epoch"),
+    "two columns epoch": ("epoch,epoch,val/accuracy\n1,1,0.25\n", [], "has no header with a column epoch"),
+    "empty": ("", [], "is empty"),
+    "only a header": ("epoch,val/accuracy\n", [], "holds no epoch"),
+    "broken epochs": (WHOLE + "2.5,0,0\n-1,0,0\n0,0,0\nnan,0,0\n1e300,0,0\n", [0.25, 0.5], "5 lines without a whole"),
+    "binary": ("\x00\x01\x02\n\x00\n", [], "has no header with a column epoch"),
+    "a quote that never ends": (WHOLE + '3,"0.5,0.75\n4,1,1\n', [0.25, 0.5, 1.0], "1 line with the wrong number"),
+    "an endless cell": (WHOLE + "3," + "x" * 200_000 + ",1\n", [0.25, 0.5], "1 line with the wrong number of values"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_CURVES)
+def test_what_is_damaged_in_curves_is_named_and_the_rest_is_read(plant, kind):
+    text, accuracies, reason = DAMAGED_CURVES[kind]
+    sweep = plant()
+    (sweep.run({}, 0, 0.5, 0.5) / "metrics.csv").write_text(text)
+    sweep.curves(sweep.run({}, 1, 0.5, 0.5), [0.125])
+    loaded = load_sweep(sweep.finish())
+    frame = loaded.curves.get("run-000")
+    values = [] if frame is None else frame["val/accuracy"].tolist()
+    assert [None if math.isnan(value) else value for value in values] == accuracies
+    assert loaded.curves["run-001"]["val/accuracy"].tolist() == [0.125]
+    assert len(loaded.damaged) == 1 and loaded.damaged[0].startswith(f"run-000/metrics.csv: {reason}")
+    assert loaded.unreadable == [] and loaded.counts == {"completed": 2}
+    assert len(load_curves(loaded.runs[0])) == len(accuracies)
+
+
+def test_numbers_that_diverged_are_no_damage_and_epochs_come_in_order(plant):
+    sweep = plant()
+    folder = sweep.run({}, 0, status="diverged")
+    (folder / "metrics.csv").write_text("val/loss,epoch\n4,3\nnan,1\ninf,2\n5,3\n")
+    loaded = load_sweep(sweep.finish())
+    frame = loaded.curves["run-000"]
+    assert frame["epoch"].tolist() == [1, 2, 3] and frame["epoch"].dtype.kind == "i"
+    assert frame["val/loss"].isna().tolist() == [True, True, False] and frame["val/loss"][2] == 5
+    assert loaded.damaged == []
+
+
+def test_a_line_being_written_is_no_damage_and_a_missing_file_of_a_completed_run_is(plant):
+    sweep = plant()
+    (sweep.run({}, 0, status="running") / "metrics.csv").write_text(WHOLE + "3,0.")
+    sweep.run({}, 1, status="failed")
+    sweep.run({}, 2, 0.5, 0.5)
+    (sweep.run({}, 3, 0.5, 0.5) / "metrics.csv").mkdir()
+    loaded = load_sweep(sweep.finish())
+    assert loaded.curves["run-000"]["epoch"].tolist() == [1, 2]
+    assert loaded.damaged == [
+        "run-002/metrics.csv: is missing",
+        "run-003/metrics.csv: cannot be read (Is a directory)",
+    ]
+
+
+def test_tables_of_the_test_are_read_with_empty_cells_as_nan(plant):
+    sweep = plant()
+    folder = sweep.run({}, 0, 0.5, 0.5)
+    run = load_sweep(sweep.finish()).runs[0]
+    assert load_calibration(run) is None and load_weights(run) is None and load_mistakes(run) is None
+    (folder / "calibration.csv").write_text(
+        "lower,upper,count,confidence,accuracy\n0,0.5,0,,\n0.5,1,8,0.75,0.5\n", encoding="utf-8-sig"
+    )
+    (folder / "weights.csv").write_text('name,count,norm,largest\n"a,b",4,3,inf\nc,1,0.5,0.5\n')
+    (folder / "mistakes.png").write_bytes(PNG)
+    calibration = load_calibration(run)
+    assert list(calibration) == ["lower", "upper", "count", "confidence", "accuracy"]
+    assert calibration["count"].tolist() == [0, 8] and calibration["accuracy"][1] == 0.5
+    assert calibration["confidence"].isna().tolist() == [True, False]
+    weights = load_weights(run)
+    assert weights["name"].tolist() == ["a,b", "c"] and weights["norm"].tolist() == [3, 0.5]
+    assert weights["largest"].isna().tolist() == [True, False]
+    assert load_mistakes(run) == PNG
+    checked = load_sweep(sweep.dir)
+    checked.check_files()
+    assert checked.damaged == ["run-000/metrics.csv: is missing"]
+
+
+DAMAGED_FILES = [
+    ("confusion.csv", b"true,a,b\na,1,0\nb,1\n", "is no square table with a header"),
+    ("confusion.csv", b"", "is no square table with a header"),
+    ("confusion.csv", b"true,a\na,-1\n", "holds something else than counts"),
+    ("confusion.csv", b"true,a\na,1e999\n", "holds something else than counts"),
+    ("confusion.csv", b"true,a\na,nan\n", "holds something else than counts"),
+    ("confusion.csv", b"true,a\na,1.5\n", "holds something else than counts"),
+    ("confusion.csv", b"true,\xff\n\xff,1\n", "is no text in UTF-8"),
+    ("calibration.csv", b"lower,upper\n0,1\n", "has no header with the columns lower, upper, count, confidence, acc"),
+    ("calibration.csv", b"lower,upper,count,confidence,accuracy\n0,1,x,1,1\n", "has no line that can be used"),
+    ("weights.csv", b"name,count,norm,largest\na,1,1,1\nb,1\nc,x,1,1\nd,1,2,2\n", "2 damaged lines"),
+    ("mistakes.png", b"\x89PNG\r\n\x1a\n and no end", "is no whole PNG picture"),
+    ("mistakes.png", b"<script>alert(1)</script>", "is no whole PNG picture"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "reason"), DAMAGED_FILES)
+def test_a_damaged_file_is_named_once_and_gives_nothing_wrong(plant, name, data, reason):
+    sweep = plant()
+    folder = sweep.run({}, 0, status="failed")
+    (folder / name).write_bytes(data)
+    loaded = load_sweep(sweep.finish())
+    loaded.check_files()
+    loaded.check_files()
+    dataclasses.replace(loaded).check_files()
+    assert len(loaded.damaged) == 1 and loaded.damaged[0].startswith(f"run-000/{name}: {reason}")
+    read = {"confusion.csv": load_confusion, "calibration.csv": load_calibration, "mistakes.png": load_mistakes}
+    found = read.get(name, load_weights)(loaded.runs[0])
+    if name == "weights.csv":
+        assert found["name"].tolist() == ["a", "d"] and found["norm"].tolist() == [1, 2]
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "damaged"),
+    [("", "", False), ("7,7", "7.0,7", False), ("7,7", "7,,7", True), ("7,7", "7,x", True), ("7,7", "7", True)],
+)
+def test_large_confusion_matrices_are_checked_too(plant, old, new, damaged):
+    size = 260
+    sweep = plant()
+    folder = sweep.run({}, 0, 0.5, 0.5)
+    sweep.curves(folder, [0.5])
+    sweep.confusion(folder, [f"c{k}" for k in range(size)], [[7] * size] * size)
+    text = (folder / "confusion.csv").read_text()
+    (folder / "confusion.csv").write_text(text.replace(old, new, 1), newline="")
+    assert len(text) > 100_000
+    loaded = load_sweep(sweep.finish())
+    loaded.check_files()
+    assert (len(loaded.damaged), load_confusion(loaded.runs[0]) is None) == (int(damaged), damaged)
+
+
+def test_the_end_of_a_log_is_plain_text(plant):
+    sweep = plant()
+    folder = sweep.run({}, 0, status="failed")
+    run = load_sweep(sweep.finish()).runs[0]
+    assert log_tail(run) == ""
+    text = (
+        "start\n\n\x1b[31mred\x1b[0m\x07 bell\n 10%\r 50%\r100%\r\nü \u202e\xff\n".encode() + b"bad \xff\n" + b"x" * 900
+    )
+    (folder / "run.log").write_bytes(text)
+    assert log_tail(run).split("\n") == ["start", "red� bell", "100%", "ü �ÿ", "bad �", "x" * 400 + "…"]
+    assert log_tail(run, 2).split("\n") == ["bad �", "x" * 400 + "…"]
+    assert log_tail(run, 0) == ""
+    (folder / "run.log").write_text("".join(f"line {number:07d}\n" for number in range(100_000)))
+    assert log_tail(run, 3).split("\n") == ["line 0099997", "line 0099998", "line 0099999"]
+    assert set(map(len, log_tail(run, 10**9).split("\n"))) == {12}
+    (folder / "run.log").unlink()
+    (folder / "run.log").mkdir()
+    assert log_tail(run) == "run.log cannot be read (Is a directory)"
+
+
+def test_a_damaged_run_keeps_its_name_whatever_that_is(plant):
+    sweep = plant()
+    names = ["a: b", "sweep.yaml", "run.json: x", "metrics.csv: y"]
+    for name in names:
+        sweep.run({}, 0).rename(sweep.dir / f"moved-{len(name)}")
+        (sweep.dir / f"moved-{len(name)}" / "run.json").write_text("[]")
+        (sweep.dir / f"moved-{len(name)}").rename(sweep.dir / name)
+    (sweep.dir / "trials.json").write_text("no trials")
+    loaded = load_sweep(sweep.dir)
+    assert sorted(folder for folder, _ in loaded.unreadable) == sorted(names)
+    assert loaded.counts == {"unreadable": 4}

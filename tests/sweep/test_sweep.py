@@ -104,7 +104,7 @@ def test_a_finished_sweep_is_only_summed_up(tmp_path: Path, capfd: pytest.Captur
     assert main(words) == 0
     first = capfd.readouterr().out
     sweep_dir = tmp_path / "runs" / "s"
-    changing = {"results.csv", "report.html"}
+    changing = {"results.csv", "results.parquet", "curves.parquet", "report.html"}
 
     def kept() -> dict[str, tuple[int, int]]:
         files = snapshot(sweep_dir).items()

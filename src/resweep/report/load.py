@@ -1,21 +1,29 @@
-"""Read a sweep's folder back: the request, a record per run, curves and confusion matrices.
+"""Read a sweep's folder back: the request and a record per run, and the way to their curves and tables.
 
-Files that are damaged are named in :attr:`Sweep.damaged` and the rest is still loaded.
+What is damaged is named in :attr:`Sweep.damaged` and the rest is still loaded.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resweep.errors import Problem, RequestError, nearest_name
-from resweep.record import COLUMNS, FINISHED, RUN_FILE, SWEEP_FILE, Record, parse_record
+from resweep.record import FINISHED, RUN_FILE, SWEEP_FILE, Record, parse_record
+from resweep.report.curves import load_curves as load_curves
+from resweep.report.curves import read_curves
+from resweep.report.run_files import Confusion as Confusion
+from resweep.report.run_files import damaged_files
+from resweep.report.run_files import load_calibration as load_calibration
+from resweep.report.run_files import load_confusion as load_confusion
+from resweep.report.run_files import load_mistakes as load_mistakes
+from resweep.report.run_files import load_weights as load_weights
+from resweep.report.run_files import log_tail as log_tail
 from resweep.sweep.trial_list import TRIALS_FILE, with_trials
 
 if TYPE_CHECKING:
@@ -34,8 +42,8 @@ class RunRecord(Record):
 
     @property
     def folder(self) -> str:
-        """Name of the run's folder."""
-        return self.dir.name
+        """Name of the run's folder; bytes in it that are no UTF-8 are question marks."""
+        return _printable(self.dir.name if self.dir.name not in ("", "..") else self.dir.resolve().name)
 
     @property
     def error_text(self) -> str | None:
@@ -55,7 +63,8 @@ class Sweep:
         name: the sweep's name.
         request: the content of ``sweep.yaml``, and for a search ``trials.json``; empty for a folder of single runs.
         runs: every run whose record could be read.
-        damaged: one line ``file or folder: reason`` for each record that could not be read.
+        damaged: one line ``file or folder: reason`` for each record that could not be read and, after
+            :meth:`check_files`, for each damaged file of the runs.
     """
 
     dir: Path
@@ -67,8 +76,32 @@ class Sweep:
     @property
     def unreadable(self) -> list[tuple[str, str]]:
         """Folder and reason of each run whose record is damaged."""
-        split = [tuple(line.split(": ", 1)) for line in self.damaged]
-        return [(folder, reason) for folder, reason in split if folder not in (SWEEP_FILE, TRIALS_FILE)]
+        split = [line.partition(f": {RUN_FILE} is damaged") for line in self.damaged]
+        return [(folder, f"{RUN_FILE} is damaged{reason}") for folder, found, reason in split if found]
+
+    @cached_property
+    def curves(self) -> Mapping[str, pandas.DataFrame]:
+        """The curves of every run that has some, by the name of its folder; see :func:`load_curves`.
+
+        Read once, when first asked for; damaged and missing files are then named in ``damaged``. The frames share their
+        memory: copy one before changing it.
+        """
+        curves, faults = read_curves(self.runs)
+        self._name(faults)
+        return curves
+
+    def check_files(self) -> None:
+        """Read the curves, look through the other files of every run, and name in ``damaged`` what is damaged."""
+        _ = self.curves, self._checked
+
+    @cached_property
+    def _checked(self) -> bool:
+        self._name(damaged_files(self.runs))
+        return True
+
+    def _name(self, faults: list[str]) -> None:
+        known = set(self.damaged)
+        self.damaged.extend(line for line in faults if line not in known)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -85,19 +118,6 @@ class Sweep:
         """The config values that the plan was made from, by dotted key."""
         base = self.request.get("base")
         return base if isinstance(base, dict) else {}
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Counts of a test confusion matrix.
-
-    Args:
-        classes: K class names.
-        counts: K rows of K numbers; a row is a true class, a column a predicted one.
-    """
-
-    classes: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
 
 
 def load_sweep(path: str | os.PathLike[str]) -> Sweep:
@@ -154,56 +174,6 @@ def without_repeats(runs: Iterable[RunRecord]) -> list[RunRecord]:
     return list(kept.values())
 
 
-def load_curves(run: RunRecord) -> pandas.DataFrame:
-    """Return a run's ``metrics.csv``, one row per finished epoch.
-
-    A line that was cut while it was written (no line end, or another number of fields than the header) is left out; of
-    an epoch that was written twice the later line counts; a value that is no number becomes NaN.
-
-    Args:
-        run: a loaded run.
-
-    Returns:
-        A frame sorted by ``epoch`` (int, from 1) with the file's columns as floats; empty with the standard columns
-        when the run has no such file.
-    """
-    import pandas
-
-    try:
-        text = (run.dir / "metrics.csv").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        text = ""
-    whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(whole.splitlines()))
-    header = rows[0] if rows and "epoch" in rows[0] else list(COLUMNS)
-    frame = pandas.DataFrame([row for row in rows[1:] if len(row) == len(header)], columns=header)
-    frame = frame.apply(pandas.to_numeric, errors="coerce").astype(float)
-    frame = frame.replace([math.inf, -math.inf], math.nan).dropna(subset=["epoch"])
-    frame["epoch"] = frame["epoch"].astype(int)
-    return frame.drop_duplicates("epoch", keep="last").sort_values("epoch").reset_index(drop=True)
-
-
-def load_confusion(run: RunRecord) -> Confusion | None:
-    """Return a run's test confusion matrix, None when it has none or the file is not a square table of counts.
-
-    The header may have a cell above the column of class names or not.
-    """
-    path = run.dir / "confusion.csv"
-    if not path.is_file():
-        return None
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = [row for row in csv.reader(file) if row] or [[]]
-    width = len(rows)
-    classes = tuple(header[len(header) - width :])
-    if width == 0 or len(header) not in (width, width + 1) or any(len(row) != width + 1 for row in rows):
-        return None
-    try:
-        counts = tuple(tuple(int(float(cell)) for cell in row[1:]) for row in rows)
-    except ValueError:
-        return None
-    return Confusion(classes, counts)
-
-
 def _read_request(folder: Path, damaged: list[str]) -> dict[str, Any]:
     import yaml
 
@@ -211,7 +181,8 @@ def _read_request(folder: Path, damaged: list[str]) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        request = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        request = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         damaged.append(f"sweep.yaml: cannot be read ({_first_line(error)})")
         return {}
@@ -234,10 +205,13 @@ def _run_folders(folder: Path, request: dict[str, Any]) -> list[Path]:
 
 def _read_run(folder: Path, damaged: list[str]) -> RunRecord | None:
     try:
-        given = parse_record((folder / RUN_FILE).read_bytes())
+        data = (folder / RUN_FILE).read_bytes()
+        given = parse_record(data)
     except (OSError, ValueError) as error:
-        damaged.append(f"{folder.resolve().name}: {RUN_FILE} is damaged ({_first_line(error)})")
+        damaged.append(_printable(f"{folder.resolve().name}: {RUN_FILE} is damaged ({_first_line(error)})"))
         return None
+    if b"\\u" in data:
+        given = _printable(given)
     if not given.get("swept"):
         pairs = [str(text).lstrip("+").partition("=") for text in given.get("overrides", ())]
         given["swept"] = {key: value for key, separator, value in pairs if separator}
@@ -256,6 +230,15 @@ def _not_a_sweep(path: str | os.PathLike[str], message: str) -> Problem:
     siblings = [child.name for child in parent.iterdir() if child.is_dir()] if parent.is_dir() else []
     closest = nearest_name(folder.name, sorted(set(siblings) - {folder.name}))
     return Problem("SWEEP_DIR", str(path), message, None if closest is None else str(parent / closest))
+
+
+def _printable(value: Any) -> Any:
+    """The value with half characters in its texts, which no file can hold, replaced by question marks."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_printable(part) for part in value]
+    return {_printable(key): _printable(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def _age(run: RunRecord) -> tuple[bool, str]:

@@ -31,8 +31,9 @@ def results_rows(sweep: Sweep) -> list[dict[str, Any]]:
     rows = []
     for run in sweep.runs:
         row = dict.fromkeys(columns)
-        row |= {"id": run.id, "folder": run.folder, "status": run.status, "seed": run.seed}
+        row |= {"id": run.id, "folder": run.folder, "status": run.status}
         row |= run.swept | run.metrics | {name: getattr(run, name) for name in RUN_COLUMNS}
+        row["seed"] = row["seed"] if run.seed is None else run.seed
         row["error"] = run.error_text
         rows.append(row)
     unreadable = [{"folder": folder, "status": "unreadable", "error": why} for folder, why in sweep.unreadable]
@@ -58,18 +59,23 @@ def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def run_command(sweep: Sweep, run: RunRecord) -> str:
-    """Return the command that trains one run of the sweep on its own, quoted for the shell.
+    """Return the command that trains one run of the sweep on its own, quoted for the shell."""
+    return shlex.join(["resweep", "train", *run_overrides(sweep, run)])
+
+
+def run_overrides(sweep: Sweep, run: RunRecord) -> list[str]:
+    """Return the overrides that ask for one run of the sweep on its own.
 
     The sweep's fixed overrides come first, then the run's own; keys that only steer a sweep are left out.
     """
-    own = {_override_key(text) for text in run.overrides}
+    own = {override_key(text) for text in run.overrides}
     dropped = own | set(sweep.request.get("axes") or ())
     fixed = []
     for text in sweep.request.get("overrides") or ():
-        key = _override_key(str(text))
+        key = override_key(str(text))
         if not str(text).startswith("-") and key not in dropped and key.split(".")[0] not in ONLY_IN_SWEEPS:
             fixed.append(str(text))
-    return shlex.join(["resweep", "train", *fixed, *run.overrides])
+    return [*fixed, *run.overrides]
 
 
 def sweep_command(sweep: Sweep) -> str | None:
@@ -78,5 +84,6 @@ def sweep_command(sweep: Sweep) -> str | None:
     return shlex.join(str(word) for word in command) if isinstance(command, list) and command else None
 
 
-def _override_key(text: str) -> str:
+def override_key(text: str) -> str:
+    """Return the key of an override, signs and package left out."""
     return text.lstrip("+~").partition("=")[0].partition("@")[0]

@@ -16,7 +16,8 @@ from typing import Any
 
 from resweep import console
 from resweep.report.load import RunRecord, Sweep, without_repeats
-from resweep.report.stats import Difference, Summary, paired_difference, summarize
+from resweep.report.pairs import Pairs
+from resweep.report.stats import Difference, Summary, summarize
 from resweep.report.words import value_text
 
 BROKEN = frozenset({"failed", "diverged", "lost"})
@@ -35,9 +36,11 @@ class SettingRow:
         runs: the runs of the setting, in plan order, repeats of the same config left out.
         val: the monitored metric over completed runs.
         test: the shown test metric over completed runs.
-        difference: against the best row on the shown metric; None for the best row and without completed runs.
+        difference: this row against the best one on the compared metric, from the sweep's family of comparisons; None
+            for the best row and where one of the two has no value.
         fit_seconds: median over completed runs, seconds.
         best: whether this is the row that ranks first.
+        index: position in the ranking's rows.
     """
 
     values: dict[str, Any]
@@ -47,6 +50,7 @@ class SettingRow:
     difference: Difference | None
     fit_seconds: float | None
     best: bool
+    index: int = 0
 
     @property
     def completed(self) -> list[RunRecord]:
@@ -76,6 +80,7 @@ class Ranking:
         names: short column name by dotted key, for the values that differ.
         rows: the settings; those with failed, diverged or lost runs below the others, those without a result last.
         repeats: runs left out of the rows because another run has the same config.
+        pairs: every row against every other one on the compared metric, in the order of the rows.
         unit: what the runs of a setting differ in: "seed", or "fold" where folds are swept.
     """
 
@@ -85,6 +90,7 @@ class Ranking:
     shown: str | None
     names: dict[str, str]
     rows: list[SettingRow]
+    pairs: Pairs
     repeats: int = 0
     unit: str = "seed"
 
@@ -92,6 +98,27 @@ class Ranking:
     def best(self) -> SettingRow | None:
         """The first row if it can be ranked."""
         return next((row for row in self.rows if row.best), None)
+
+    @property
+    def compared(self) -> str:
+        """The metric that verdicts are about: the shown one, or the monitored one without a test metric."""
+        return self.shown or self.monitor
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Direction of the compared metric."""
+        return _larger_is_better(self.compared, self.monitor, self.mode)
+
+    def difference(self, a: SettingRow, b: SettingRow) -> Difference | None:
+        """Return one row against another on the compared metric, corrected over all pairs of the sweep.
+
+        Returns:
+            The difference from the point of view of ``a``; None for the same row, and where one has no value.
+        """
+        values = self.pairs.values
+        if a.index == b.index or not values[a.index] or not values[b.index]:
+            return None
+        return self.pairs.difference(a.index, b.index)
 
     def setting(self, row: SettingRow) -> str:
         """A row's values as one text, such as ``optimizer=sgd lr=0.1``."""
@@ -120,17 +147,19 @@ def ranking(sweep: Sweep) -> Ranking:
     sign = -1 if mode == "max" else 1
     summaries = [(runs, summarize(metric_values(runs, monitor))) for runs in groups.values()]
     summaries.sort(key=lambda pair: (pair[1].mean is None, _broken(pair[0]), sign * (pair[1].mean or 0.0)))
-    best = summaries[0][0] if summaries and summaries[0][1].n else None
     unit = "fold" if any("data.fold" in run.swept for run in counted.runs) else "seed"
-    overlap = _overlap(counted) if unit == "fold" else 0.0
-    rows = [_row(runs, keys, val, best, shown or monitor, shown, overlap) for runs, val in summaries]
+    pairs = Pairs(
+        [_by_repeat(runs, shown or monitor) for runs, _ in summaries],
+        larger_is_better=_larger_is_better(shown or monitor, monitor, mode),
+        overlap=_overlap(counted) if unit == "fold" else 0.0,
+    )
+    rows = [_row(index, runs, keys, val, shown) for index, (runs, val) in enumerate(summaries)]
     repeats = len(sweep.runs) - len(counted.runs)
-    return Ranking(sweep, monitor, mode, shown, short_names(keys), rows, repeats, unit)
-
-
-def settings_table(sweep: Sweep) -> list[SettingRow]:
-    """Return the rows of :func:`ranking`: one per setting, best mean validation metric first."""
-    return ranking(sweep).rows
+    table = Ranking(sweep, monitor, mode, shown, short_names(keys), rows, pairs, repeats, unit)
+    best = table.best
+    if best is not None:
+        rows[1:] = [replace(row, difference=table.difference(row, best)) for row in rows[1:]]
+    return table
 
 
 def differing_keys(sweep: Sweep) -> list[str]:
@@ -157,22 +186,13 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     return {key: key.rsplit(".", 1)[-1] if last[key.rsplit(".", 1)[-1]] == 1 else key for key in keys}
 
 
-def _row(
-    runs: list[RunRecord],
-    keys: list[str],
-    val: Summary,
-    best: list[RunRecord] | None,
-    compared: str,
-    shown: str | None,
-    overlap: float,
-) -> SettingRow:
+def _row(index: int, runs: list[RunRecord], keys: list[str], val: Summary, shown: str | None) -> SettingRow:
+    """A row that is not compared yet."""
     test = summarize(metric_values(runs, shown)) if shown is not None else Summary(0)
     times = [run.fit_seconds for run in runs if run.status == "completed" and run.fit_seconds is not None]
-    ours = _by_repeat(runs, compared)
-    compares = best and runs is not best and ours
-    difference = paired_difference(ours, _by_repeat(best, compared), overlap) if compares else None
     values = {key: runs[0].swept.get(key) for key in keys}
-    return SettingRow(values, runs, val, test, difference, statistics.median(times) if times else None, runs is best)
+    seconds = statistics.median(times) if times else None
+    return SettingRow(values, runs, val, test, None, seconds, best=index == 0 and val.n > 0, index=index)
 
 
 def repeat_of(run: RunRecord) -> tuple[int, int | None] | None:
@@ -205,6 +225,11 @@ def _shown_metric(sweep: Sweep, monitor: str) -> str | None:
     twin = "test/" + monitor.split("/", 1)[-1]
     wanted = ["test/accuracy", twin] if monitor.endswith("loss") else [twin, "test/accuracy"]
     return next((metric for metric in wanted if metric_values(sweep.runs, metric)), None)
+
+
+def _larger_is_better(metric: str, monitor: str, mode: str) -> bool:
+    """Direction of a metric: the monitored one's, which its counterpart on test shares; accuracy else."""
+    return mode == "max" if metric.split("/")[-1] == monitor.split("/")[-1] else not metric.endswith("loss")
 
 
 def _broken(runs: Iterable[RunRecord]) -> bool:

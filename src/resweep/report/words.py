@@ -6,14 +6,29 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from resweep import console
-from resweep.report.stats import MIN_SEEDS, NOT_DISTINGUISHABLE, TOO_FEW_SEEDS, Summary
+from resweep.report.stats import (
+    ALPHA,
+    BETTER,
+    MAX_SEEDS,
+    MIN_SEEDS,
+    NOT_DISTINGUISHABLE,
+    ONE_SEED,
+    TOO_FEW_SEEDS,
+    WORSE,
+    Summary,
+)
 
 if TYPE_CHECKING:
     from resweep.report.table import Ranking, SettingRow
 
+LISTED = 4
+"""Settings that a sentence names before it counts the rest."""
+
 
 def answer(table: Ranking, plus_minus: str = "±") -> str:
-    """Return what the sweep showed, in a few sentences.
+    """Return what to use and whether the difference can be trusted, in about two sentences.
+
+    Verdicts are those of the sweep's family of comparisons; which setting is called nearest is decided on validation.
 
     Args:
         table: a ranked sweep.
@@ -29,10 +44,10 @@ def answer(table: Ranking, plus_minus: str = "±") -> str:
         parts.append(f"{names[1]} {summary_text(best.test, plus_minus)}")
     numbers = f"({', '.join(parts)}, n={best.val.n})"
     if best.broken:
-        numbers += f", only {_completed_text(best)}"
+        numbers += f", though only {_completed_text(best)}"
     if not table.names:
         return f"One setting {numbers}."
-    return " ".join([f"Best on validation: {table.setting(best)} {numbers}.", *_verdicts(table)])
+    return " ".join([f"Use {table.setting(best)}: best on validation {numbers}.", *_trust(table, best)])
 
 
 def repeats_text(table: Ranking) -> str | None:
@@ -69,30 +84,71 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {status}" for status, number in counts.items() if status != "completed")
 
 
-def _verdicts(table: Ranking) -> list[str]:
-    others = [row for row in table.rows if row.difference is not None]
+def _trust(table: Ranking, best: SettingRow) -> list[str]:
+    """Sentences that say which of the differences to the best setting can be trusted."""
+    if not table.pairs.values[best.index]:
+        return [f"It has no {table.compared}, so nothing can be said about the differences."]
     survivors = _survivors(table)
+    apart = {row.index for row in survivors}
     by_verdict: dict[str, list[SettingRow]] = {}
-    for row in others:
-        if row not in survivors or row.difference.verdict != "higher":
+    for row in table.rows:
+        if row.difference is not None and not (row.index in apart and row.difference.verdict == BETTER):
             by_verdict.setdefault(row.difference.verdict, []).append(row)
-    seeds = _span([row.difference.n for row in by_verdict.get(NOT_DISTINGUISHABLE, ())])
-    units = f"{table.unit}s"
-    words = {
-        NOT_DISTINGUISHABLE: f"Not distinguishable from it with {seeds} {units}: ",
-        "higher": f"Higher on {table.shown or table.monitor}, though not chosen by validation: ",
-        TOO_FEW_SEEDS: f"Too few shared {units} to tell apart from it: ",
-    }
-    sentences = [f"{text}{_some(table, by_verdict[key])}." for key, text in words.items() if key in by_verdict]
+    sentences = []
     if survivors:
         listed = _some(table, survivors, lambda row: f"{table.setting(row)} ({_completed_text(row)})")
-        sentences.insert(0, f"Better on validation in the runs that completed, but ranked below: {listed}.")
-    worse = len(by_verdict.get("lower", ()))
-    if worse:
-        everything = "The other setting is" if worse == 1 else f"All {worse} other settings are"
-        some = f"{worse} other setting{'s are' if worse > 1 else ' is'}"
-        sentences.append(f"{everything if worse == len(others) else some} lower on {table.shown or table.monitor}.")
+        sentences.append(f"Better on validation in the runs that completed, but ranked below: {listed}.")
+    if BETTER in by_verdict:
+        listed = _some(table, by_verdict[BETTER])
+        sentences.append(f"Better on {table.compared}, though not chosen by validation: {listed}.")
+    sentences += _undecided(table, by_verdict)
+    if WORSE in by_verdict:
+        sentences.append(_worse(table, by_verdict))
+    return sentences or ["No other setting has a result to compare it with."]
+
+
+def _undecided(table: Ranking, by_verdict: Mapping[str, list[SettingRow]]) -> list[str]:
+    """What cannot be told apart, and how many further runs that would take."""
+    sentences = []
+    if equal := by_verdict.get(NOT_DISTINGUISHABLE):
+        seeds = _count(table, [row.difference.n for row in equal])
+        everyone = len(equal) == len(table.rows) - 1 > LISTED
+        listed = f"any of the {len(equal):,} other settings" if everyone else _some(table, equal)
+        sentences.append(f"On {table.compared}, {seeds} cannot tell it apart from {listed}.")
+        sentences.append(_further(table, equal[0], alone=len(equal) == 1))
+    if few := by_verdict.get(TOO_FEW_SEEDS):
+        sentences.append(
+            f"Too few shared {table.unit}s to tell it apart from {_some(table, few)}: it takes {MIN_SEEDS}."
+        )
+    if one := by_verdict.get(ONE_SEED):
+        others = "the difference" if len(one) == 1 else f"the differences to {len(one)} other settings"
+        sentences.append(f"One {table.unit}: nothing can be said about {others}; it takes at least {MIN_SEEDS}.")
     return sentences
+
+
+def _further(table: Ranking, row: SettingRow, alone: bool) -> str:
+    """How many further seeds would show the difference to the nearest competitor."""
+    of = "it" if alone else f"the nearest, {table.setting(row)},"
+    if row.difference.p == 1:
+        return f"From {of} it does not differ at all."
+    if row.difference.more_seeds is None:
+        return f"Showing the difference to {of} takes more than {MAX_SEEDS:,} further {table.unit}s."
+    further = row.difference.more_seeds
+    plural = "" if further == 1 else "s"
+    return f"Showing the observed difference to {of} takes about {further:,} further {table.unit}{plural} of each."
+
+
+def _worse(table: Ranking, by_verdict: Mapping[str, list[SettingRow]]) -> str:
+    rows = by_verdict[WORSE]
+    error = f"p < {ALPHA:g}" + (f" corrected for {table.pairs.count:,} comparisons" if table.pairs.count > 1 else "")
+    basis = f"({_count(table, [row.difference.n for row in rows])}, {error})"
+    if len(by_verdict) > 1:
+        verb = "s are" if len(rows) > 1 else " is"
+        return f"{len(rows):,} other setting{verb} worse {basis}."
+    several = f"All {len(rows):,} other settings" if len(rows) > 1 else "The other setting"
+    several += " with results" if len(rows) < len(table.rows) - 1 else ""
+    verb, what = ("are", "differences") if len(rows) > 1 else ("is", "difference")
+    return f"{several} {verb} worse on {table.compared} {basis}: the {what} can be trusted."
 
 
 def _survivors(table: Ranking) -> list[SettingRow]:
@@ -107,14 +163,12 @@ def _completed_text(row: SettingRow) -> str:
     return f"{len(row.completed)} of {len(row.runs)} runs completed"
 
 
-def _some(
-    table: Ranking, rows: list[SettingRow], text: Callable[[SettingRow], str] | None = None, limit: int = 4
-) -> str:
-    listed = "; ".join((text or table.setting)(row) for row in rows[:limit])
-    return listed if len(rows) <= limit else f"{listed}; and {len(rows) - limit} more"
+def _some(table: Ranking, rows: list[SettingRow], text: Callable[[SettingRow], str] | None = None) -> str:
+    listed = "; ".join((text or table.setting)(row) for row in rows[:LISTED])
+    return listed if len(rows) <= LISTED else f"{listed}; and {len(rows) - LISTED} more"
 
 
-def _span(numbers: list[int]) -> str:
-    if not numbers:
-        return ""
-    return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+def _count(table: Ranking, numbers: list[int]) -> str:
+    """``3 seeds``, or ``3 to 5 folds``."""
+    low, high = min(numbers), max(numbers)
+    return f"{low if low == high else f'{low} to {high}'} {table.unit}s"
