@@ -10,6 +10,7 @@ import yaml
 from resweep.report.across import joined, sweep_labels
 from resweep.report.compare import compare
 from resweep.report.differences import comparison_warnings
+from resweep.report.html import report_html
 from resweep.report.load import load_sweep
 from resweep.report.results import run_command
 
@@ -216,7 +217,7 @@ def warned(*folders: Path) -> list[str]:
     return comparison_warnings([load_sweep(folder) for folder in folders])
 
 
-def test_sweeps_that_do_not_compare_are_warned_about(sweep_of, capsys):
+def test_sweeps_that_do_not_compare_are_warned_about(sweep_of, capsys, tmp_path):
     other = ENVIRONMENT | {"packages": {"resweep": "0.1.0", "torch": "2.11.0"}, "accelerator": "H200"}
     other |= {"git": {"commit": "9b0d113" + "0" * 33, "dirty": True}}
     sizes = {"train": 60, "val": 20, "test": 20}
@@ -239,6 +240,9 @@ def test_sweeps_that_do_not_compare_are_warned_about(sweep_of, capsys):
     assert "warning  the sweeps differ in epochs: one 3, two 5" in text
     assert "differ in epochs" not in compare([str(one), str(two)], format="csv", write=False)
     assert "warning  the sweeps differ in epochs" in capsys.readouterr().err
+    compare([str(one), str(two)], output=str(tmp_path / "both"))
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert "<li>the sweeps differ in epochs: one 3, two 5</li>" in page
 
 
 def test_other_data_sets_are_no_accident(plant):
@@ -283,6 +287,7 @@ def test_runs_of_one_sweep_that_do_not_compare_are_warned_about(plant):
     assert "planted: its runs are split into different numbers of images" in found
     assert "planted: its runs differ in software: torch 2.12.1 (1 run), 2.11.0 (2 runs)" in found
     assert "planted: its runs differ in hardware: threads 1 (2 runs), 2 (1 run)" in found
+    assert "<li>planted: its runs have read 3 different versions of the data</li>" in report_html(load_sweep(sweep.dir))
 
 
 def test_the_same_fault_of_many_runs_is_one_line(plant):

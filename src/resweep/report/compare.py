@@ -11,7 +11,7 @@ from resweep.console import readable
 from resweep.errors import Problem, RequestError, nearest_name
 from resweep.report import formats
 from resweep.report.across import Comparison, joined, sweep_labels
-from resweep.report.differences import comparison_warnings
+from resweep.report.differences import comparison_warnings, doubts
 from resweep.report.layout import aligned, paragraph, printable, wrapped
 from resweep.report.load import Sweep, load_sweep
 from resweep.report.results import csv_text, write_results_csv
@@ -76,7 +76,7 @@ def compare(
     table = ranking(whole)
     _check_view(table, view)
     warnings = comparison_warnings(sweeps, labels)
-    files = _write_all(sweeps, table, output) if write else []
+    files = _write_all(dict(zip(labels, sweeps, strict=True)), table, output) if write else []
     return _text(Comparison(sweeps, labels, table, warnings, files), view, format, width)
 
 
@@ -119,26 +119,26 @@ def _check_view(table: Ranking, view: View) -> None:
     shown_runs(table, view) if view.runs else shown_settings(table, view)
 
 
-def _write_all(sweeps: list[Sweep], table: Ranking, output: str | None) -> list[dict[str, str]]:
+def _write_all(named: dict[str, Sweep], table: Ranking, output: str | None) -> list[dict[str, str]]:
     if output is not None:
         folder = Path(output)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(Problem("--output", output, f"cannot be made: {error.strerror}")) from error
-        return [_write_files(table, folder, "--output")]
-    tables = [table] if len(sweeps) == 1 else [ranking(sweep) for sweep in sweeps]
+        return [_write_files(table, folder, "--output", doubts(named))]
+    tables = [table] if len(named) == 1 else [ranking(sweep) for sweep in named.values()]
     return [_write_files(one, one.sweep.dir, "SWEEP_DIR") for one in tables]
 
 
-def _write_files(table: Ranking, folder: Path, key: str) -> dict[str, str]:
+def _write_files(table: Ranking, folder: Path, key: str, warnings: list[str] | None = None) -> dict[str, str]:
     from resweep.report.frames import write_parquet
     from resweep.report.html import write_report
 
     try:
         write_results_csv(table.sweep, folder / RESULTS)
         write_parquet(table.sweep, folder)
-        write_report(table.sweep, folder / REPORT, table)
+        write_report(table.sweep, folder / REPORT, table, warnings)
     except OSError as error:
         raise RequestError(Problem(key, str(folder), f"cannot be written to: {error.strerror}")) from error
     names = {"report": REPORT, "results": RESULTS, "results_parquet": RESULTS_PARQUET, "curves": CURVES_PARQUET}

@@ -28,11 +28,19 @@ def comparison_warnings(sweeps: Sequence[Sweep], labels: Sequence[str] | None = 
         labels: how the sweeps are called; None for their names.
     """
     named = dict(zip(labels or [sweep.name for sweep in sweeps], sweeps, strict=True))
-    warnings = []
-    for label, sweep in named.items():
-        warnings += [f"{label}: {text}" for text in _within(sweep)]
-        warnings += [f"{label}: {line}" for line in (*_grouped(sweep.damaged), *changes_since_planned(sweep.request))]
-    if len(sweeps) < 2:
+    lines = {label: (*_grouped(sweep.damaged), *changes_since_planned(sweep.request)) for label, sweep in named.items()}
+    faults = [f"{label}: {line}" for label, found in lines.items() for line in found]
+    return [*faults, *doubts(named)]
+
+
+def doubts(named: Mapping[str, Sweep]) -> list[str]:
+    """Return what makes the runs' figures hard to compare, damaged files and accepted changes left out.
+
+    Args:
+        named: the sweeps by what they are called.
+    """
+    warnings = [f"{label}: {text}" for label, sweep in named.items() for text in _within(sweep)]
+    if len(named) < 2:
         return warnings
     monitors = {label: str(sweep.base.get("monitor")) for label, sweep in named.items() if sweep.base.get("monitor")}
     if len(set(monitors.values())) > 1:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
 
 from resweep.console import duration
 from resweep.report import plots
+from resweep.report.differences import doubts
 from resweep.report.html import best, comparisons, method, runs
 from resweep.report.html.failures import failures
 from resweep.report.html.parts import command_block, figure, link
@@ -23,17 +24,21 @@ from resweep.report.table import Ranking, ranking
 from resweep.report.words import answer
 
 
-def report_html(sweep: Sweep, table: Ranking | None = None, folder: Path | None = None) -> str:
+def report_html(
+    sweep: Sweep, table: Ranking | None = None, folder: Path | None = None, warnings: Sequence[str] | None = None
+) -> str:
     """Return the report as a complete HTML document; the same files give the same text.
 
     Args:
         sweep: a loaded sweep.
         table: its ranking where it is at hand; None makes it.
         folder: where the page will lie, from which it links to runs; None: the sweep's folder.
+        warnings: what stands against comparing the runs, shown below the answer; None: what the sweep itself shows.
     """
     sweep.check_files()
     table = ranking(sweep) if table is None else table
     folder = sweep.dir if folder is None else folder
+    warnings = doubts({sweep.name: sweep}) if warnings is None else warnings
     kept = [(title, re.sub(r"\W+", "-", title.lower()), body) for title, body in _sections(table, folder) if body]
     links = "".join(f'<li><a href="#{anchor}">{escape(title)}</a></li>' for title, anchor, _ in kept)
     bodies = "\n".join(
@@ -41,7 +46,7 @@ def report_html(sweep: Sweep, table: Ranking | None = None, folder: Path | None 
         for title, anchor, body in kept
     )
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
-    page = f'{_head(table)}\n{nav}\n<main id="content">\n{bodies}\n</main>\n{_footer(sweep, folder)}'
+    page = f'{_head(table, warnings)}\n{nav}\n<main id="content">\n{bodies}\n</main>\n{_footer(sweep, folder)}'
     # A name that is no valid UTF-8 is read from disk as lone surrogates, which no file can hold.
     return _fill(f"{escape(sweep.name)} · resweep report", page).encode("utf-8", "replace").decode()
 
@@ -92,7 +97,7 @@ def _fill(title: str, body: str) -> str:
     return re.sub(r"@@([A-Z_]+)@@", lambda match: parts[match.group(1)], template)
 
 
-def _head(table: Ranking) -> str:
+def _head(table: Ranking, warnings: Sequence[str]) -> str:
     sweep = table.sweep
     items = "".join(
         f'<li class="{kind}"><b>{escape(text)}</b><span>{escape(what)}</span></li>'
@@ -100,11 +105,13 @@ def _head(table: Ranking) -> str:
     )
     command = sweep_command(sweep)
     repeat = f'<p class="quiet">Repeat it with</p>{command_block(command)}' if command else ""
+    lines = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    against = f'<div class="reason"><h3>Against comparing these runs</h3><ul>{lines}</ul></div>' if lines else ""
     created = str(sweep.request.get("created_at") or "")
     about = " · ".join(["Sweep report", *filter(None, [_date(created), *method.hardware(sweep)])])
     return (
         f'<header><p class="kind">{escape(about)}</p><h1>{escape(sweep.name)}</h1>'
-        f'<p class="answer">{escape(answer(table))}</p><ul class="tiles">{items}</ul>{repeat}</header>'
+        f'<p class="answer">{escape(answer(table))}</p>{against}<ul class="tiles">{items}</ul>{repeat}</header>'
     )
 
 
