@@ -5,20 +5,22 @@ python benchmarks/verdicts.py [--sweeps 1000]
 A setting's result is a common part of each seed plus noise of its own, on validation and on test. A planted difference
 is counted in standard deviations of the per-seed differences between two settings. Printed are the share of sweeps in
 which something false is claimed, nominally at most 5 % however many settings there are, and the share in which a
-planted difference is seen, beside the power in closed form.
+planted difference is seen, beside the power in closed form. Below it: what becomes of a sweep of two settings that
+showed no difference, when the proposed number of fresh seeds is run and compared alone, or added to the old seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import statistics
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from resweep.report.inference import detection_power
 from resweep.report.load import RunRecord, Sweep
-from resweep.report.stats import ALPHA, BETTER, WORSE, Difference
+from resweep.report.stats import ALPHA, BETTER, WORSE, Difference, paired_difference
 from resweep.report.table import Ranking, ranking
 
 NOISE = 0.01
@@ -42,6 +44,61 @@ class Rates:
     false_about_best: float
     uncorrected: float
     found: float | None
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """Shares of claimed differences, on either side, when undecided sweeps of two settings are followed up.
+
+    Args:
+        proposed: sweeps of all in which fresh seeds were proposed.
+        fresh: of these, with a claim in the new sweep alone.
+        added: of these, with a claim when the new seeds are added to the old ones and all are tested again.
+        either: sweeps of all with a claim in the first test or in the one of all seeds.
+        seeds: median of the proposed numbers.
+    """
+
+    proposed: float
+    fresh: float
+    added: float
+    either: float
+    seeds: float
+
+
+def follow_up(planted: float, seeds: int, sweeps: int = 1000, start: int = 0) -> FollowUp:
+    """Simulate sweeps of two settings, run the proposed fresh seeds where one is undecided, and count the claims.
+
+    Args:
+        planted: true difference, in standard deviations of a difference.
+        seeds: runs of each setting in the first sweep.
+        sweeps: how many are simulated.
+        start: seed of the simulation.
+    """
+    draw = random.Random(start)
+    first = fresh = added = 0
+    numbers = []
+    for _ in range(sweeps):
+        old = ranking(simulate([planted, 0.0], seeds, draw))
+        difference = old.difference(*old.rows)
+        first += difference.verdict in (BETTER, WORSE)
+        if difference.more_seeds is None:
+            continue
+        numbers.append(difference.more_seeds)
+        new = ranking(simulate([planted, 0.0], difference.more_seeds, draw))
+        fresh += new.difference(*new.rows).verdict in (BETTER, WORSE)
+        added += paired_difference(*_together(old, new)).verdict in (BETTER, WORSE)
+    shares = (len(numbers) / sweeps, fresh / len(numbers), added / len(numbers), (first + added) / sweeps)
+    return FollowUp(*shares, statistics.median(numbers))
+
+
+def _together(old: Ranking, new: Ranking) -> list[dict[tuple[int, int], float]]:
+    """Results of both settings over the seeds of two sweeps."""
+    found = [{}, {}]
+    for number, table in enumerate((old, new)):
+        for row in table.rows:
+            values = table.pairs.values[row.index]
+            found[row.values["optimizer.lr"]] |= {(number, repeat): value for repeat, value in values.items()}
+    return found
 
 
 def simulate(shifts: list[float], seeds: int, draw: random.Random) -> Sweep:
@@ -125,6 +182,12 @@ def main() -> None:
                     else f"  {result.found:.1%} ({low:.1%})"
                 )
             print(line, flush=True)
+    print(f"\n{'seeds':>5}  {'planted':>7}  {'proposed':>8}  {'median':>6}  {'alone':>11}  {'added':>6}  either test")
+    for seeds in (3, 5, 10):
+        for planted in (0.0, 0.5, 1.0):
+            done = follow_up(planted, seeds, options.sweeps)
+            line = f"{seeds:5d}  {planted:4.1f} sd  {done.proposed:8.1%}  {done.seeds:6.0f}  {done.fresh:11.1%}"
+            print(f"{line}  {done.added:6.1%}  {done.either:.1%}", flush=True)
 
 
 if __name__ == "__main__":

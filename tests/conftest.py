@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -23,6 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C be heard also where the tests run in the background of a shell, which ignores it for its children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Several libraries keep the stderr that they were first imported with. That must not be the one of a single test,
+    # which is closed after it; whatever they say later would then be an error of logging in another test.
+    importlib.import_module("pytorch_lightning")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -75,6 +75,28 @@ def test_the_composed_config_is_printed_and_can_be_read_back(capsys: pytest.Capt
     assert "hydra" not in shown
 
 
+@pytest.mark.parametrize(
+    ("words", "corrected"),
+    [
+        ("compare runs --foramt json", "compare runs --format json"),
+        ("compare runs --foramt=json", "compare runs --format=json"),
+        ("retry runs/x --fialed", "retry runs/x --failed"),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_nearest(
+    words: str, corrected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert "is not an option; there are -h, --" in said and f"corrected:  resweep {corrected}\n" in said
+
+
+def test_what_argparse_refuses_otherwise_keeps_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["status", "a", "b"])
+    assert "unrecognized arguments: b" in capsys.readouterr().err
+
+
 def test_list_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "optimizer/adam"]) == 0
     captured = capsys.readouterr()

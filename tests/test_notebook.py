@@ -67,6 +67,16 @@ def test_mistakes_are_named_and_nothing_is_written(tmp_path: Path, monkeypatch: 
         resweep.config([], config_dirs=["none"])
     with pytest.raises(RequestError, match="progress=live: must be one of off, plain"):
         resweep.train([], progress="live")
+    for wrong in (None, 3, {"seed": 1}):
+        with pytest.raises(RequestError, match="must be a text or a list of texts, such as"):
+            resweep.config(wrong)
+    with pytest.raises(RequestError, match="overrides=3: must be a text") as caught:
+        resweep.config(["seed=1", 3, None])
+    assert len(caught.value.problems) == 2
+    apart = r"several overrides in one text; give each its own: \['optimizer=adam', 'optimizer.lr=0.1'\]"
+    for words in ("optimizer=adam optimizer.lr=0.1", ["seed=1", "optimizer=adam optimizer.lr=0.1"]):
+        with pytest.raises(RequestError, match=apart):
+            resweep.config(words)
     assert not list(tmp_path.iterdir())
 
 
@@ -74,6 +84,8 @@ def test_own_config_folders_join(tmp_path: Path) -> None:
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "mine.yaml").write_text("defaults: [adam]\nlr: 0.5\n")
     assert resweep.config("optimizer=mine", config_dirs=[str(tmp_path)])["optimizer"]["lr"] == 0.5
+    assert resweep.config("optimizer=mine", config_dirs=tmp_path)["optimizer"]["lr"] == 0.5
+    assert resweep.config("sweep_name='two words=1'")["sweep_name"] == "two words=1"
 
 
 def test_a_run_is_that_of_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

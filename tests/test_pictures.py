@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from resweep.pictures import PICTURE_BYTES, confusion_picture, encoded, image_grid
 
@@ -93,6 +93,28 @@ def test_a_caption_makes_a_difference_and_a_long_one_stays_in_its_cell() -> None
     alone = opened(image_grid(images, [("x" * 500,), ("",)]))
     width = alone.shape[1] // 2
     assert (alone[:, :width] < 128).any() and (alone[:, width:] == 255).all()
+
+
+def test_a_long_caption_is_cut_after_few_looks_and_as_late_as_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    drawn: list[str] = []
+    length, text = ImageFont.FreeTypeFont.getlength, ImageDraw.ImageDraw.text
+    monkeypatch.setattr(ImageFont.FreeTypeFont, "getlength", lambda font, t: measured.append(t) or length(font, t))
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, place, t, *args, **kw: drawn.append(t) or text(self, place, t, *args, **kw),
+    )
+    captions = [("x" * 1_000_000, "i" * 1_000), ("ab" * 40, "short")]
+    image_grid(noise(2, 3, 300, 300), captions)  # too large for the first sides that are tried
+    assert len(measured) <= 4 * 8, "a bisection among 100 letters takes 7 looks"
+    assert max(map(len, measured)) <= 104
+    font = ImageFont.load_default(11)
+    assert drawn[3] == "short" and len(drawn) % 4 == 0
+    for shown, whole in zip(drawn[:3], (captions[0][0], captions[0][1], captions[1][0]), strict=True):
+        assert shown[-1] == "\u2026" and whole.startswith(shown[:-1])
+        longer = f"{whole[: len(shown)]}\u2026"
+        assert length(font, shown) <= 100 < length(font, longer), "one letter more would not fit"
 
 
 def test_the_same_images_make_the_same_bytes() -> None:

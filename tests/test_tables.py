@@ -13,8 +13,18 @@ from torch import nn
 
 from resweep.data.samples import InMemory
 from resweep.mistakes import Mistake
+from resweep.record import CALIBRATION_FILE, CONFUSION_FILE, MISTAKES_FILE, WEIGHTS_FILE
 from resweep.scores import MulticlassTest, TestResult
-from resweep.tables import weight_rows, write_calibration, write_classes, write_confusion, write_mistakes, write_weights
+from resweep.tables import (
+    CLASSES_FILE,
+    weight_rows,
+    write_calibration,
+    write_classes,
+    write_confusion,
+    write_mistakes,
+    write_result,
+    write_weights,
+)
 
 CLASSES = ("cat", "dog, large", 'the "third"')
 
@@ -98,3 +108,31 @@ def test_a_picture_of_the_mistakes_and_none_without(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mistakes.png"]
     write_mistakes(tmp_path, [], samples, CLASSES)
     assert list(tmp_path.iterdir()) == []
+
+
+class Gone(InMemory):
+    """Images that can no longer be read."""
+
+    def batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        raise OSError("the images\nare gone")
+
+
+def test_a_picture_that_cannot_be_drawn_takes_nothing_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metrics = MulticlassTest(3)
+    metrics.update(torch.eye(3) * 9, torch.tensor([0, 1, 0]))
+    samples = Gone(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0]))
+    (tmp_path / MISTAKES_FILE).write_text("of an earlier attempt")
+    missing = write_result(tmp_path, metrics.compute(), nn.Linear(2, 2), samples, CLASSES)
+    assert missing == {MISTAKES_FILE: "OSError: the images are gone"}
+    written = {CLASSES_FILE, CONFUSION_FILE, CALIBRATION_FILE, WEIGHTS_FILE}
+    assert {path.name for path in tmp_path.iterdir()} == written
+    assert "mistakes.png could not be written" in caplog.text and "Traceback" in caplog.text
+
+
+def test_the_counts_of_the_test_have_to_be_written(tmp_path: Path) -> None:
+    metrics = MulticlassTest(3)
+    metrics.update(torch.eye(3) * 9, torch.arange(3))
+    (tmp_path / CONFUSION_FILE).mkdir()
+    samples = InMemory(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.arange(3))
+    with pytest.raises(OSError):
+        write_result(tmp_path, metrics.compute(), nn.Linear(2, 2), samples, CLASSES)

@@ -52,17 +52,19 @@ from resweep.record import (
     WEIGHTS_FILE,
     Record,
 )
+from resweep.report.load import load_sweep
 from resweep.rows import read_rows
 from resweep.stopping import Interrupted
 from resweep.sweep.ledger import write_run
 from resweep.sweep.plan import make_plan
 from resweep.tables import CLASSES_FILE
+from resweep.tensorboard import RunLogger
 from resweep.train import describe, execute
 
 KEYS = {
     "id", "label", "status", "error", "attempts", "seed", "overrides", "swept", "config_digest", "metrics",
     "best_epoch", "epochs", "parameters", "fit_seconds", "images_per_second", "peak_memory_bytes", "environment",
-    "data_digest", "split_sizes", "started_at", "finished_at",
+    "data_digest", "split_sizes", "missing", "started_at", "finished_at",
 }  # fmt: skip
 OF_TEST = (CONFUSION_FILE, CLASSES_FILE, CALIBRATION_FILE, WEIGHTS_FILE, MISTAKES_FILE)
 METRICS = {"val/loss", "val/accuracy"} | {
@@ -246,6 +248,47 @@ def test_the_innermost_cause_and_the_users_file_are_named(tmp_path: Path) -> Non
     except ValueError as raised:
         described = describe(raised)
     assert described["where"].startswith("test_train.py:"), "a file of the standard library is nobody's place"
+
+
+def test_a_picture_that_cannot_be_drawn_is_named_and_the_run_is_completed(
+    tmp_path: Path, completed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> bytes:
+        raise ArithmeticError("no such colour")
+
+    monkeypatch.setattr("resweep.tables.image_grid", broken)
+    run_dir = new_run(tmp_path / "sweep" / "run", "trainer.max_epochs=4", "seed=5", "logger=none")
+    record = execute(run_dir)
+    assert (record.status, record.error) == ("completed", None)
+    assert record.metrics == content(completed)["metrics"] and content(completed)["missing"] == {}
+    assert content(run_dir)["missing"] == {MISTAKES_FILE: "ArithmeticError: no such colour"}
+    assert {name for name in OF_TEST if (run_dir / name).exists()} == {*OF_TEST} - {MISTAKES_FILE}
+    log = (run_dir / LOG_FILE).read_text()
+    assert "Traceback" in log and "test_train.py" in log and "ArithmeticError: no such colour" in log
+    sweep = load_sweep(run_dir.parent)
+    sweep.check_files()
+    assert sweep.damaged == ["run/mistakes.png: could not be written (ArithmeticError: no such colour)"]
+
+
+@pytest.mark.parametrize("moment", ["tested", "finish"])
+def test_a_tracker_that_fails_at_the_end_takes_nothing_from_the_result(
+    tmp_path: Path, completed: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = []
+
+    def broken(*args: object) -> None:
+        raise ConnectionError("the server is gone")
+
+    monkeypatch.setattr(RunLogger, "finish", lambda self, record: finished.append(record.status))
+    monkeypatch.setattr(RunLogger, moment, broken)
+    run_dir = new_run(tmp_path / "run", "trainer.max_epochs=4", "seed=5")
+    execute(run_dir)
+    found = content(run_dir)
+    assert found["status"] == "completed" and found["metrics"] == content(completed)["metrics"]
+    assert found["error"]["message"] == "the server is gone"
+    log = (run_dir / LOG_FILE).read_text()
+    assert "Traceback" in log and "ConnectionError: the server is gone" in log
+    assert finished == (["completed"] if moment == "tested" else []), "the end is told whatever the test's pictures do"
 
 
 @pytest.mark.parametrize("epochs", [1, 4])

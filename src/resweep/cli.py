@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from resweep import __version__, console
 from resweep.errors import Problem, RequestError, Terminated, nearest_name
@@ -238,9 +240,27 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says of an option that there is not which ones there are."""
+
+    def error(self, message: str) -> NoReturn:
+        _, found, words = message.partition("unrecognized arguments: ")
+        options = dict.fromkeys(re.findall(r"(?<!\w)--?[a-z][a-z-]*", self.format_usage()))
+        unknown = [word for word in words.split() if word.startswith("-")]
+        if not found or not unknown:
+            super().error(message)
+        problems = []
+        for word in unknown:
+            name, equals, value = word.partition("=")
+            near = nearest_name(name, options)
+            allowed = f"is not an option; there are {', '.join(options)}"
+            problems.append(Problem(word, None, allowed, None if near is None else f"{near}{equals}{value}"))
+        raise RequestError(problems)
+
+
 def _parser(command: str) -> argparse.ArgumentParser:
     function = COMMANDS[command]
-    return argparse.ArgumentParser(prog=f"resweep {command}", description=function.__doc__)
+    return _Parser(prog=f"resweep {command}", description=function.__doc__)
 
 
 def _not_there(folder: Path, message: str) -> Problem:

@@ -162,18 +162,6 @@ def value(text: Any, exact: bool = False) -> str:
     return json.dumps(text) if isinstance(text, (list, dict)) else str(text)
 
 
-def readable(text: str) -> str:
-    """Return a text whose control characters are replaced: none can steer a terminal or turn the reading direction.
-
-    Line ends and tabs stay; bytes of a file's name that are no UTF-8, which no stream could write, are replaced too.
-
-    Example:
-        >>> readable("loss\\x1b[2J nan")
-        'loss\ufffd[2J nan'
-    """
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\ufffd", text)
-
-
 def relative(path: str | os.PathLike[str]) -> str:
     """Return a path relative to the working folder where that is shorter."""
     text = os.path.relpath(path)

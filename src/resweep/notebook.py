@@ -8,32 +8,27 @@ from __future__ import annotations
 import html
 import os
 import re
-from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resweep.drawings import Pictures
 from resweep.errors import Problem, RequestError, nearest_name
+from resweep.record import LOG_FILE
 from resweep.trained import Config, TrainedRun, html_table
 
 if TYPE_CHECKING:
     import pandas
 
     from resweep.report.load import Sweep
-    from resweep.report.plots import Plot
     from resweep.report.table import Ranking
     from resweep.sweep.plan import Plan
 
-PICTURES = {
-    "curves": "learning_curves", "settings": "dot_plot", "factors": "factor_effects", "heat_maps": "heat_maps",
-    "parallel": "parallel_coordinates", "budget": "budget_plot", "sensitivity": "sensitivity_plot",
-    "time_to_target": "time_to_target_plot", "profile": "profile_plot", "anytime": "anytime_plot", "cost": "cost_plot",
-    "calibration": "calibration_plot", "gap": "gap_plot", "weight_norms": "weight_norms_plot",
-}  # fmt: skip
-"""What ``sweep.plot`` can draw, and the function of :mod:`resweep.report.plots` that draws it."""
-
 PROGRESS = ("off", "plain")
+
+LISTED = 6
+"""Runs that are named where another one was asked for."""
 
 
 class RunFailed(RuntimeError):
@@ -46,59 +41,7 @@ class RunFailed(RuntimeError):
     def __init__(self, run: TrainedRun) -> None:
         self.run = run
         error = run.record.error or {}
-        super().__init__(f"{error.get('type')}: {error.get('message')}  (whole trace: {run.dir / 'run.log'})")
-
-
-class Picture:
-    """Drawings of a sweep with their caption.
-
-    Args:
-        plot: what was drawn; None where there is nothing to draw.
-        name: name of the picture.
-    """
-
-    def __init__(self, plot: Plot | None, name: str) -> None:
-        self.name = name
-        self.svgs = [] if plot is None else list(plot.svgs)
-        self.caption = f"{name}: this sweep has nothing to draw here." if plot is None else plot.caption
-        self.legend = [] if plot is None else list(plot.legend)
-
-    def __repr__(self) -> str:
-        return f"<{self.name}: {len(self.svgs)} drawings; {self.caption}>"
-
-    def _repr_html_(self) -> str:
-        # As images: drawings in the page itself would share its ids and its colours.
-        from resweep.report.plots import PALETTE
-
-        images = "".join(_image(svg, self.caption) for svg in self.svgs)
-        line = "border-top:3px solid {};display:inline-block;width:1.6em;margin:0 .4em .25em 1em"
-        swatch = f'<span style="{line}"></span>'
-        keys = (
-            swatch.format("#aaa" if series is None else PALETTE[series]) + html.escape(label)
-            for label, series in self.legend
-        )
-        style = "background:#fff;color:#1c2024;padding:8px;font-size:13px"
-        return f'<div style="{style}">{images}<div>{"".join(keys)}</div><div>{html.escape(self.caption)}</div></div>'
-
-
-class Pictures:
-    """The pictures of a sweep, each a method without arguments that returns a :class:`Picture`: see ``dir()``."""
-
-    def __init__(self, sweep: LoadedSweep) -> None:
-        self._sweep = sweep
-
-    def __dir__(self) -> list[str]:
-        return sorted(PICTURES)
-
-    def __getattr__(self, name: str) -> Callable[[], Picture]:
-        if name not in PICTURES:
-            near = nearest_name(name, PICTURES)
-            hint = "" if near is None else f"; did you mean {near}?"
-            raise AttributeError(f"no picture {name!r}: there are {', '.join(sorted(PICTURES))}{hint}")
-        from resweep.report import plots
-
-        draw = getattr(plots, PICTURES[name])
-        return lambda: Picture(draw(self._sweep.table), name)
+        super().__init__(f"{error.get('type')}: {error.get('message')}  (whole trace: {run.dir / LOG_FILE})")
 
 
 class LoadedSweep:
@@ -165,9 +108,13 @@ class LoadedSweep:
         found = [run for run in self.sweep.runs if name in (run.id, run.folder)]
         if len(found) == 1:
             return TrainedRun(found[0].dir)
-        message = "is the id of several runs; give the folder's name" if found else "is no run of this sweep"
-        names = [text for run in self.sweep.runs for text in (run.id, run.folder)]
-        raise RequestError(Problem("run", name, message, None if found else nearest_name(name, names)))
+        if found:
+            raise RequestError(Problem("run", str(name), "is the id of several runs; give the folder's name"))
+        ids = [run.id for run in self.sweep.runs]
+        some = ", ".join(ids[:LISTED]) + (f" and {len(ids) - LISTED} more" if len(ids) > LISTED else "")
+        message = f"is no run of this sweep; there are {some or 'none'}"
+        near = nearest_name(str(name), [*ids, *(run.folder for run in self.sweep.runs)])
+        raise RequestError(Problem("run", str(name), message, near))
 
     def __repr__(self) -> str:
         from resweep.report.cells import setting_grid
@@ -207,6 +154,9 @@ def load(path: str | os.PathLike[str]) -> LoadedSweep:
     """
     from resweep.report.load import load_sweep
 
+    if not isinstance(path, (str, os.PathLike)):
+        message = f"must be a path as text or pathlib.Path, got {type(path).__name__}"
+        raise RequestError(Problem("SWEEP_DIR", repr(path), message))
     return LoadedSweep(load_sweep(path))
 
 
@@ -275,23 +225,42 @@ def _planned(overrides: str | Sequence[str], config_dirs: Sequence[str]) -> Plan
     from resweep.config import config_loader
     from resweep.sweep.plan import make_plan
 
-    texts = [overrides] if isinstance(overrides, str) else list(overrides)
-    missing = [Problem("config_dirs", folder, "is not a folder") for folder in config_dirs if not Path(folder).is_dir()]
+    texts, folders = _texts("overrides", overrides), _texts("config_dirs", config_dirs)
+    missing = [Problem("config_dirs", folder, "is not a folder") for folder in folders if not Path(folder).is_dir()]
     if missing:
         raise RequestError(missing)
-    with config_loader(tuple(config_dirs)) as loader:
-        plan = make_plan(loader, texts)
+    try:
+        with config_loader(tuple(folders)) as loader:
+            plan = make_plan(loader, texts)
+    except RequestError as error:
+        joined = [text for text in texts if len(_words(text)) > 1]
+        if not joined:
+            raise
+        message = "is several overrides in one text; give each its own: {}"
+        problems = [Problem("overrides", text, message.format(_words(text))) for text in joined]
+        raise RequestError(problems) from error
     message = "has several values, and this is one run; for a sweep: resweep train -m"
     if plan.axes:
         raise RequestError(Problem(key, ",".join(values), message) for key, values in plan.axes.items())
     return plan
 
 
-def _image(svg: str, description: str) -> str:
-    """Return an SVG element as an image of its own size, at most as wide as the page."""
-    found = re.search(r'viewBox="[\d.-]+ [\d.-]+ ([\d.]+) ', svg)
-    width = "" if found is None else f"width:{float(found[1]) * 4 / 3:.0f}px;"
-    source = b64encode(svg.encode()).decode()
-    return (
-        f'<img alt="{html.escape(description)}" src="data:image/svg+xml;base64,{source}" style="{width}max-width:100%">'
-    )
+def _texts(key: str, given: object) -> list[str]:
+    """Return one text or several as a list."""
+    if isinstance(given, (str, os.PathLike)):
+        return [os.fspath(given)]
+    message = "must be a text or a list of texts, such as ['optimizer=adam', 'seed=1']"
+    if key == "config_dirs":
+        message = "must be a folder or a list of folders"
+    if isinstance(given, (Mapping, bytes)) or not isinstance(given, Iterable):
+        raise RequestError(Problem(key, repr(given), message))
+    texts = list(given)
+    if wrong := [text for text in texts if not isinstance(text, (str, os.PathLike))]:
+        raise RequestError(Problem(key, repr(text), message) for text in wrong)
+    return [os.fspath(text) for text in texts]
+
+
+def _words(text: str) -> list[str]:
+    """Return the overrides that blanks separate in a text; empty where not every word is one."""
+    words = text.split()
+    return words if all(re.match(r"[+~]*[\w./@:-]+=", word) for word in words) else []

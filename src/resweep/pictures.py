@@ -6,6 +6,7 @@ Shapes: N images, C channels (1 or 3), H height, W width, K classes.
 from __future__ import annotations
 
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 Font = ImageFont.FreeTypeFont
 
 PICTURE_BYTES = 40_000
+CELL = 92  # width of a tile with its caption, in pixels, at least
 TILES = (64, 56, 48, 40, 32, 24)  # sides of an image in a grid, in pixels; the first that keeps the file small is taken
 ACROSS = 4
 LINE = 14
@@ -74,17 +76,21 @@ def image_grid(images: Tensor, captions: Sequence[Sequence[str]]) -> bytes:
     """
     lines = max(map(len, captions))
     font = ImageFont.load_default(11)
+    width = max(*TILES, CELL) + 2 * MARGIN
+    shown = [[_fitting(text, width - 4, font) for text in caption] for caption in captions]
     colours = None if images.shape[1] == 1 else 256
     for side in TILES:
-        data = encoded(_grid(images, captions, side, lines, font), colours)
+        data = encoded(_grid(images, shown, width, side, lines, font), colours)
         if len(data) <= PICTURE_BYTES:
             break
     return data
 
 
-def _grid(images: Tensor, captions: Sequence[Sequence[str]], side: int, lines: int, font: Font) -> Image.Image:
-    """Draw the grid with images that fit into squares of a side."""
-    width, height = max(side, 92) + 2 * MARGIN, side + LINE * lines + 2 * MARGIN
+def _grid(
+    images: Tensor, captions: Sequence[Sequence[str]], width: int, side: int, lines: int, font: Font
+) -> Image.Image:
+    """Draw the grid with images that fit into squares of a side, in cells of a width."""
+    height = side + LINE * lines + 2 * MARGIN
     across = min(ACROSS, len(images))
     mode = "L" if images.shape[1] == 1 else "RGB"
     picture = Image.new(mode, (across * width, -(-len(images) // across) * height), "white")
@@ -94,8 +100,7 @@ def _grid(images: Tensor, captions: Sequence[Sequence[str]], side: int, lines: i
         tile = _tile(image, side)
         picture.paste(tile, (left + (width - tile.width) // 2, top + (side - tile.height) // 2))
         for number, text in enumerate(caption):
-            shown = _fitting(text, width - 4, font)
-            draw.text((left + width / 2, top + side + LINE * (number + 0.5) + 2), shown, "black", font, anchor="mm")
+            draw.text((left + width / 2, top + side + LINE * (number + 0.5) + 2), text, "black", font, anchor="mm")
     return picture
 
 
@@ -110,12 +115,11 @@ def _tile(image: Tensor, side: int) -> Image.Image:
 
 
 def _fitting(text: str, width: int, font: Font) -> str:
-    """Cut a text that is too wide, and say so by three dots."""
-    if font.getlength(text) <= width:
+    """Cut a text that is too wide, or has more letters than pixels, and say so by three dots."""
+    if len(text) <= width and font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}\u2026") > width:
-        text = text[:-1]
-    return f"{text}\u2026"
+    count = bisect_right(range(1, min(len(text), width) + 1), width, key=lambda n: font.getlength(f"{text[:n]}\u2026"))
+    return f"{text[:count]}\u2026"
 
 
 def encoded(picture: Image.Image, colours: int | None = 256) -> bytes:

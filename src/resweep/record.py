@@ -31,6 +31,10 @@ CONFUSION_FILE = "confusion.csv"
 CALIBRATION_FILE = "calibration.csv"
 WEIGHTS_FILE = "weights.csv"
 MISTAKES_FILE = "mistakes.png"
+REPORT_FILE = "report.html"  # this and the next three are what a comparison writes into a sweep's folder
+RESULTS_FILE = "results.csv"
+RESULTS_PARQUET = "results.parquet"
+CURVES_PARQUET = "curves.parquet"
 CHECKPOINTS = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
@@ -38,6 +42,15 @@ COLUMNS = (  # of metrics.csv
     "epoch", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "seconds", "images_per_second",
 )  # fmt: skip
 AFTER = "val/accuracy"  # further validation metrics of a task stand behind this column
+
+TOO_LARGE = 2**63
+"""The counts of a record are below it, as in every file that is made of them."""
+
+LONGEST_INTEGER = 300
+"""Digits of an integer that surely fits a float; what is longer is read as a text."""
+
+REPEATS = ("seed", "data.fold")
+"""Keys that repeat a setting: the runs of a setting differ in them only."""
 
 FINISHED = frozenset({"completed", "diverged", "pruned"})
 STATES = FINISHED | {"pending", "running", "failed", "lost", "interrupted"}
@@ -98,16 +111,30 @@ def finite(values: Mapping[str, Any]) -> dict[str, Any]:
 def parse_record(text: bytes) -> dict[str, Any]:
     """Return the fields of a ``run.json``, each of the right kind; unknown ones are left out.
 
+    Numbers that are not finite are None, and an integer that no float can hold is a text.
+
     Raises:
         ValueError: the text is not JSON, or a field has the wrong kind; the message names it.
     """
-    content = json.loads(text.decode("utf-8"), parse_constant=lambda _: None)
+    try:
+        content = json.loads(
+            text.decode("utf-8"), parse_constant=lambda _: None, parse_float=_finite_float, parse_int=_whole
+        )
+    except RecursionError as error:
+        raise ValueError("its values are nested too deep") from error
     if not isinstance(content, dict):
         raise ValueError("not an object")
     given = {key: content[key] for key in _KINDS if content.get(key) is not None}
     for key, value in given.items():
         if not isinstance(value, _KINDS[key]) or (isinstance(value, bool) and bool not in _KINDS[key]):
             raise ValueError(f"{key} has the wrong type")
+        if _KINDS[key] == (int,) and abs(value) >= TOO_LARGE:
+            raise ValueError(f"{key} is too large")
+    if not all(isinstance(text, str) for text in given.get("overrides", ())):
+        raise ValueError("overrides holds something else than texts")
+    for part, count in given.get("split_sizes", {}).items():
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise ValueError(f"split_sizes: {part} is not a whole number")
     for key, value in given.get("metrics", {}).items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ValueError(f"metric {key} is not a number")
@@ -119,12 +146,22 @@ def parse_record(text: bytes) -> dict[str, Any]:
     return given
 
 
+def _finite_float(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _whole(text: str) -> int | str:
+    return int(text) if len(text) <= LONGEST_INTEGER else text
+
+
 _NUMBER = (int, float)
 _KINDS: dict[str, tuple[type, ...]] = {
     "id": (str,), "label": (str,), "seed": (int,), "config_digest": (str,), "overrides": (list,), "swept": (dict,),
     "status": (str,), "error": (dict,), "attempts": (int,), "metrics": (dict,), "best_epoch": (int,), "epochs": (int,),
     "parameters": (int,), "fit_seconds": _NUMBER, "images_per_second": _NUMBER, "peak_memory_bytes": _NUMBER,
-    "environment": (dict,), "data_digest": (str,), "split_sizes": (dict,), "started_at": (str,), "finished_at": (str,),
+    "environment": (dict,), "data_digest": (str,), "split_sizes": (dict,), "missing": (dict,),
+    "started_at": (str,), "finished_at": (str,),
 }  # fmt: skip
 
 
@@ -142,6 +179,7 @@ class Record:
         best_epoch: 1-based epoch of the best checkpoint.
         fit_seconds: wall seconds of the training loop, validation included, summed over attempts.
         split_sizes: images of ``train``, ``val`` and ``test``.
+        missing: files about the test that could not be written, and why.
         images_per_second: training images over the seconds spent on training steps.
         peak_memory_bytes: largest resident size of the process, or of the accelerator's allocations.
     """
@@ -165,6 +203,7 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
     data_digest: str | None = None
     split_sizes: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     started_at: str | None = None
     finished_at: str | None = None
 

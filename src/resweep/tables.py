@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,10 +20,16 @@ from resweep.record import CALIBRATION_FILE, CONFUSION_FILE, MISTAKES_FILE, WEIG
 from resweep.scores import TestResult
 
 CLASSES_FILE = "classes.csv"
+LOG = logging.getLogger(__name__)
 
 
-def write_result(run_dir: Path, result: TestResult, net: nn.Module, samples: Samples, classes: Sequence[str]) -> None:
+def write_result(
+    run_dir: Path, result: TestResult, net: nn.Module, samples: Samples, classes: Sequence[str]
+) -> dict[str, str]:
     """Write all files about the test that are not the record's.
+
+    The counts of the test, ``classes.csv`` and ``confusion.csv``, have to be written. The other files show more of a
+    run whose result is known: what goes wrong with one of them stands in the log and undoes nothing.
 
     Args:
         run_dir: folder of the run.
@@ -29,13 +37,27 @@ def write_result(run_dir: Path, result: TestResult, net: nn.Module, samples: Sam
         net: with the weights that were tested.
         samples: the split that was tested.
         classes: K names.
+
+    Returns:
+        The files that could not be written, each with the reason; they do not exist.
     """
     write_classes(run_dir, result, classes)
     if result.confusion is not None:
         write_confusion(run_dir, result.confusion, classes)
-    write_calibration(run_dir, result)
-    write_weights(run_dir, net)
-    write_mistakes(run_dir, result.mistakes, samples, classes)
+    further = {
+        CALIBRATION_FILE: partial(write_calibration, run_dir, result),
+        WEIGHTS_FILE: partial(write_weights, run_dir, net),
+        MISTAKES_FILE: partial(write_mistakes, run_dir, result.mistakes, samples, classes),
+    }
+    missing = {}
+    for name, write in further.items():
+        try:
+            write()
+        except Exception as error:  # whatever it was: the run's result does not depend on it
+            LOG.exception("%s could not be written", name)
+            missing[name] = " ".join(f"{type(error).__name__}: {error}".split())
+            (run_dir / name).unlink(missing_ok=True)  # of an earlier attempt
+    return missing
 
 
 def write_confusion(run_dir: Path, confusion: Tensor, classes: Sequence[str]) -> None:

@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import sys
-import sysconfig
 import time
 import traceback
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +36,10 @@ from resweep.config import read_frozen
 from resweep.data.datamodule import ImageDataModule
 from resweep.diagnostics import Diagnostics
 from resweep.environment import environment, peak_memory_bytes
-from resweep.errors import RequestError
 from resweep.lit_module import LitClassifier
 from resweep.loggers import Tracker
 from resweep.models.pretrained import structure_only
-from resweep.pruning import pruner_for
+from resweep.pruning import PruningCallback, pruner_for
 from resweep.record import (
     BEST,
     CHECKPOINTS,
@@ -54,6 +51,7 @@ from resweep.record import (
     tidy,
     utc_now,
 )
+from resweep.run_log import describe, log_to
 from resweep.scores import TestResult
 from resweep.seeding import derive_seed
 from resweep.stopping import Interrupted, StopSignal
@@ -134,6 +132,18 @@ def _end(record: Record, status: str) -> None:
         record.status = status
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What a run is carried out with."""
+
+    data: ImageDataModule
+    lit_module: LitClassifier
+    recorder: EpochRecorder
+    pruner: PruningCallback | None
+    trackers: list[Tracker]
+    trainer: pl.Trainer
+
+
 def _train(
     config: dict[str, Any],
     run_dir: Path,
@@ -143,12 +153,32 @@ def _train(
     data: ImageDataModule | None,
 ) -> None:
     """Build the parts, fit, test; fill the record. The function to read first."""
+    parts = _build(config, run_dir, stop, observer, data)
+    data, net = parts.data, parts.lit_module.net
+    device = parts.trainer.strategy.root_device
+    record.data_digest = data.digest
+    record.split_sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+    record.parameters = sum(parameter.numel() for parameter in net.parameters())
+    record.environment["accelerator"] = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    for tracker in parts.trackers:
+        tracker.begin(config, record, parts.lit_module.task.name)
+    observer.on_start(start_facts(config, data, net, str(device)))
+    _fit(parts, run_dir, record)
+    result = _outcome(parts, run_dir, record)
+    record.finished_at = utc_now()
+    record.write(run_dir)  # the result is safe whatever a logger does
+    _finish_trackers(parts.trackers, record, result, data.classes)
+
+
+def _build(
+    config: dict[str, Any], run_dir: Path, stop: StopSignal, observer: Observer, data: ImageDataModule | None
+) -> _Parts:
+    """Build the parts of a run, and those that are drawn at random from the run's seed."""
     torch.set_num_threads(config["threads"])
     prepare_imports(config)
     data = data or build_data(config)
     pl.seed_everything(derive_seed(config["seed"], "init") % 2**32, workers=False, verbose=False)
-    last = run_dir / CHECKPOINTS / LAST
-    with structure_only() if last.is_file() else nullcontext():
+    with structure_only() if (run_dir / CHECKPOINTS / LAST).is_file() else nullcontext():
         net = build_net(config, data)
     lit_module = build_lit_module(config, net, data)
     recorder = EpochRecorder(run_dir, config["monitor"], config["monitor_mode"], observer, data.digest)
@@ -161,37 +191,41 @@ def _train(
     further = [*([] if pruner is None else [pruner]), *([] if every is None else [Diagnostics(every)]), *watchers]
     callbacks = [recorder, saver, *further, StopBetweenSteps(stop, recorder, saver)]
     trainer = build_trainer(config, run_dir, callbacks, loggers)
-    record.data_digest = data.digest
-    record.split_sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
-    record.parameters = sum(parameter.numel() for parameter in net.parameters())
-    device = trainer.strategy.root_device
-    record.environment["accelerator"] = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    for tracker in trackers:
-        tracker.begin(config, record, lit_module.task.name)
-    observer.on_start(start_facts(config, data, net, str(device)))
+    return _Parts(
+        data=data, lit_module=lit_module, recorder=recorder, pruner=pruner, trackers=trackers, trainer=trainer
+    )
+
+
+def _fit(parts: _Parts, run_dir: Path, record: Record) -> None:
+    """Train from the beginning or from the last checkpoint; the record gets what the epochs have shown."""
+    last = run_dir / CHECKPOINTS / LAST
+    checkpoint = last if last.is_file() else None
     started = time.perf_counter()
     try:
-        trainer.fit(lit_module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=False)
+        parts.trainer.fit(parts.lit_module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=False)
     finally:
         record.fit_seconds = (record.fit_seconds or 0.0) + time.perf_counter() - started
-        summarize(recorder, record)
-    result = None
+        summarize(parts.recorder, record)
+
+
+def _outcome(parts: _Parts, run_dir: Path, record: Record) -> TestResult | None:
+    """Say in the record how training has ended; a run that has reached its end is tested, and the files written."""
+    data, lit_module, recorder, pruner = parts.data, parts.lit_module, parts.recorder, parts.pruner
     if recorder.diverged_at is not None:
         record.status = "diverged"
         message = f"loss became NaN or infinite at epoch {recorder.diverged_at}"
         record.error = {"type": "Diverged", "message": message, "epoch": recorder.diverged_at}
-    elif pruner is not None and pruner.pruned_at is not None:  # not among the best: its test says nothing
+        return None
+    if pruner is not None and pruner.pruned_at is not None:  # not among the best: its test says nothing
         record.status = "pruned"
         record.error = {"type": "Pruned", "message": pruner.message, "epoch": pruner.pruned_at}
-    else:
-        result = test(trainer, lit_module, data, run_dir)
-        record.metrics.update({f"test/{name}": value for name, value in result.scores.items()})
-        with lit_module.judged_weights():
-            write_result(run_dir, result, lit_module.judged, data.test, data.classes)
-        record.status = "completed"
-    record.finished_at = utc_now()
-    record.write(run_dir)  # the result is safe whatever a logger does
-    _finish_trackers(trackers, record, result, data.classes)
+        return None
+    result = test(parts.trainer, lit_module, data, run_dir)
+    record.metrics.update({f"test/{name}": value for name, value in result.scores.items()})
+    with lit_module.judged_weights():
+        record.missing = write_result(run_dir, result, lit_module.judged, data.test, data.classes)
+    record.status = "completed"
+    return result
 
 
 def summarize(recorder: EpochRecorder, record: Record) -> None:
@@ -226,9 +260,11 @@ def _finish_trackers(
     trackers: Sequence[Tracker], record: Record, result: TestResult | None, classes: tuple[str, ...]
 ) -> None:
     for tracker in trackers:
-        if result is not None:
-            tracker.tested(record, result, classes)
-        tracker.finish(record)
+        try:
+            if result is not None:
+                tracker.tested(record, result, classes)
+        finally:
+            tracker.finish(record)
 
 
 def start_facts(config: dict[str, Any], data: ImageDataModule, net: torch.nn.Module, device: str) -> dict[str, Any]:
@@ -244,47 +280,6 @@ def start_facts(config: dict[str, Any], data: ImageDataModule, net: torch.nn.Mod
         "steps_per_epoch": steps_per_epoch(config, data),
         "device": device,
     }
-
-
-def describe(error: BaseException) -> dict[str, Any]:
-    """Return the innermost cause of a failure and the place in the user's or this package's code, for the record."""
-    while error.__cause__ is not None and not isinstance(error, RequestError):
-        error = error.__cause__
-    text = f"sys.exit({error}) was called" if isinstance(error, SystemExit) else str(error).strip()
-    described = {"type": type(error).__name__, "message": text.splitlines()[0] if text else type(error).__name__}
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_own(frame.filename)] or list(frames)
-    if own:
-        described["where"] = f"{Path(own[-1].filename).name}:{own[-1].lineno} in {own[-1].name}"
-    return described
-
-
-def _is_own(filename: str) -> bool:
-    """Tell this package's and the user's files from those of libraries."""
-    library = "site-packages" in filename or filename.startswith((sysconfig.get_path("stdlib"), "<"))
-    return not library or filename.startswith(str(Path(__file__).parent))
-
-
-@contextmanager
-def log_to(run_dir: Path) -> Iterator[None]:
-    """Send what libraries log, and their warnings, to the run's log file instead of the terminal."""
-    handler = logging.FileHandler(run_dir / LOG_FILE, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "py.warnings", "torch")]
-    before = [(logger, logger.handlers[:], logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
-    logging.captureWarnings(True)
-    try:
-        with warnings.catch_warnings():
-            # Where SLURM is installed Lightning recommends to start with srun; a run is one process, whoever starts it.
-            warnings.filterwarnings("ignore", message="The `srun` command is available")
-            yield
-    finally:
-        logging.captureWarnings(False)
-        for logger, handlers, propagate in before:
-            logger.handlers, logger.propagate = handlers, propagate
-        handler.close()
 
 
 sys.modules[__name__].__class__ = CallableModule  # resweep.train([...]) trains a run

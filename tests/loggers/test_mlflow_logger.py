@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import STEPS, TESTS, faulty, frozen, new_run, plan
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -16,8 +17,8 @@ from resweep.build import component
 from resweep.callbacks import Silent
 from resweep.errors import RequestError
 from resweep.loggers import TRACKING_FILE, read_tracking
-from resweep.loggers.mlflow import RunMLflowLogger
-from resweep.record import METRICS_FILE, Record
+from resweep.loggers.mlflow import RunMLflowLogger, without_secrets
+from resweep.record import LOG_FILE, METRICS_FILE, RUN_FILE, Record
 from resweep.rows import read_rows
 from resweep.stopping import Interrupted
 from resweep.sweep.ledger import write_run
@@ -144,6 +145,101 @@ def test_a_failed_run_says_so_and_goes_on_in_the_same_run(tmp_path: Path) -> Non
     assert execute(run_dir).status == "completed"
     after = only_run(tmp_path)
     assert (after.info.run_id, after.info.status) == (before.info.run_id, "FINISHED")
+
+
+class Outage:
+    """Lets a store not answer from the n-th call of a method on, n counted from 1, for some calls."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, method: str, first: int, calls: int) -> None:
+        self.count = 0
+        real = getattr(MlflowClient, method)
+
+        def call(client: MlflowClient, *args: object, **settings: object) -> object:
+            self.count += 1
+            if first <= self.count < first + calls:
+                raise MlflowException("API request to http://ann:secret@host/api failed: connection refused")
+            return real(client, *args, **settings)
+
+        patch.setattr(MlflowClient, method, call)
+
+
+def test_a_store_that_dies_in_training_is_warned_of_once_and_gets_everything_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage = Outage(monkeypatch, "log_batch", first=3, calls=1)  # parameters, epoch 1, and epoch 2 is refused
+    run_dir = new_run(tmp_path / "sweep" / "run", "logger=mlflow", "trainer.max_epochs=4")
+    record = execute(run_dir)
+    assert (record.status, record.error, record.epochs) == ("completed", None, 4)
+    assert outage.count == 3 + 3 + 1, "epochs 2 to 4 and the final metrics at the end, none of them in between"
+    run = only_run(tmp_path)
+    assert run.info.status == "FINISHED" and steps(tmp_path, run.info.run_id, "val/loss") == [1, 2, 3, 4]
+    assert run.data.metrics["test/accuracy"] == record.metrics["test/accuracy"]
+    log = (run_dir / LOG_FILE).read_text()
+    assert log.count("MLflow did not take what was sent") == log.count("connection refused") == 1
+    assert "secret" not in log
+
+
+def test_a_store_that_stays_away_leaves_the_result_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Outage(monkeypatch, "log_batch", first=3, calls=99)
+    run_dir = new_run(tmp_path / "sweep" / "run", "logger=mlflow", "trainer.max_epochs=3")
+    execute(run_dir)
+    record = Record.read(run_dir)
+    assert (record.status, record.epochs) == ("completed", 3) and "test/accuracy" in record.metrics
+    assert record.error["message"] == "API request to http://host/api failed: connection refused"
+    log = (run_dir / LOG_FILE).read_text()
+    assert "Traceback" in log and "secret" not in log + (run_dir / RUN_FILE).read_text()
+
+
+def test_a_store_that_is_away_does_not_hide_why_a_run_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Outage(monkeypatch, "set_terminated", first=1, calls=1)
+    record = execute(new_run(tmp_path / "sweep" / "one", "logger=mlflow", *faulty(fault="raise")))
+    assert (record.status, record.error["message"]) == ("failed", "planted failure")
+    log = (tmp_path / "sweep" / "one" / LOG_FILE).read_text()
+    assert "still shows this run as running" in log and "secret" not in log
+    Outage(monkeypatch, "log_batch", first=2, calls=99)
+    changes = ["logger=mlflow", "trainer.max_epochs=3", *faulty(fault="raise", after=STEPS + 1)]
+    record = execute(new_run(tmp_path / "sweep" / "two", *changes))
+    assert (record.status, record.error["message"]) == ("failed", "planted failure")
+    assert "1 rows of metrics were not sent" in (tmp_path / "sweep" / "two" / LOG_FILE).read_text()
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("https://ann:se%40cret@host:5000/path", "https://host:5000/path"),
+        ("mysql+pymysql://ann:secret@host/db?password=secret", "mysql+pymysql://host/db"),
+        ("http://host/a@b", "http://host/a@b"),
+        ("file:///runs/ann@home/mlruns", "file:///runs/ann@home/mlruns"),
+        ("databricks://profile", "databricks://profile"),
+    ],
+)
+def test_an_address_is_kept_without_secrets(uri: str, kept: str) -> None:
+    assert without_secrets(uri) == kept
+
+
+def test_the_note_of_the_run_has_no_password_and_is_found_again_with_another(tmp_path: Path) -> None:
+    run_dir = new_run(tmp_path / "sweep" / "run", "logger=mlflow")
+    ids = []
+    for password in ("secret", "changed"):
+        logger = RunMLflowLogger(str(run_dir), tracking_uri=f"http://ann:{password}@127.0.0.1:9")
+        logger._mlflow_client = client(tmp_path)  # a store that is there
+        assert logger.experiment and ids.append(logger.run_id) is None
+    assert ids[0] == ids[1] == read_tracking(run_dir, "mlflow")["run_id"]
+    note = (run_dir / TRACKING_FILE).read_text()
+    assert "http://127.0.0.1:9" in note and "secret" not in note and "ann" not in note
+
+
+def test_without_a_server_the_run_fails_before_training_and_keeps_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:9")
+    run_dir = new_run(tmp_path / "sweep" / "run", "logger=mlflow")
+    record = execute(run_dir)
+    assert (record.status, record.epochs) == ("failed", 0) and "127.0.0.1" in record.error["message"]
+    assert not [path.name for path in run_dir.iterdir() if path.is_file() and b"secret" in path.read_bytes()]
 
 
 def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from wandb.proto.wandb_internal_pb2 import Record as WandbRecord
 
 from resweep.build import component
 from resweep.errors import RequestError
-from resweep.loggers.wandb import RunWandbLogger
+from resweep.loggers.wandb import RunWandbLogger, has_login
 from resweep.record import METRICS_FILE, Record
 from resweep.rows import read_rows
 from resweep.tensorboard import hyperparameters
@@ -158,7 +158,24 @@ def test_without_a_login_the_run_fails_before_training_and_says_why(
     run_dir = new_run(tmp_path / "sweep" / "run", "logger=wandb")
     record = execute(run_dir)
     assert record.status == "failed" and record.epochs == 0
-    assert "login" in record.error["message"].lower() or "api key" in record.error["message"].lower(), record.error
+    for remedy in ("`wandb login`", "logger.offline=true"):
+        assert remedy in record.error["message"]
+
+
+def test_a_login_is_looked_for_when_the_logger_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(RequestError, match=r"run `wandb login`, or set logger\.offline=true"):
+        RunWandbLogger(str(tmp_path / "sweep" / "run"))
+    RunWandbLogger(str(tmp_path / "sweep" / "run"), offline=True)
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {'a' * 40}\n")
+    assert not has_login(), "this is the login of another server"
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1\n  login user\n  password {'a' * 40}\n")
+    assert has_login()
+    RunWandbLogger(str(tmp_path / "sweep" / "run"))
+    (tmp_path / "netrc").unlink()
+    monkeypatch.setattr(wandb.setup().settings, "mode", "offline")
+    assert has_login()
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

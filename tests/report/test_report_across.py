@@ -136,7 +136,28 @@ def test_the_same_runs_again_count_once_and_other_results_stay_apart(sweep_of, p
         ("one", "sgd", 3), ("one", "adam", 3), ("other", "sgd", 3),
     }  # fmt: skip
     best = next(row for row in other["settings"] if row["values"]["sweep"] == "one" and not row["best"])
+    twins = "3 runs of the same config and seed have other results in one and other, which stay apart: "
+    assert [text for text in other["warnings"] if "same config" in text] == [f"{twins}00000, 00001, 00002"]
+    assert not [text for text in same["warnings"] if "same config" in text]
     assert other["repeats"] == 0 and best["difference"]["mean"] == pytest.approx(-0.05)
+
+
+def test_only_sweeps_that_contradict_each_other_stay_apart(sweep_of, tmp_path):
+    """one and two share seed 0 of sgd with other results; three has further seeds of sgd, four of three's adam."""
+    folders = [
+        sweep_of("one", {"sgd": 0.9}),
+        sweep_of("two", {"sgd": 0.8}, seeds=(0, 7)),
+        sweep_of("three", {"sgd": 0.7, "adam": 0.6}, seeds=(8, 9)),
+        sweep_of("four", {"adam": 0.6}, seeds=(10,)),
+    ]
+    found = told(*folders)
+    assert {(row["values"]["sweep"], row["values"]["optimizer"], row["n"]) for row in found["settings"]} == {
+        ("one", "sgd", 3), ("two", "sgd", 2), ("three + four", "sgd", 2), ("three + four", "adam", 3),
+    }  # fmt: skip
+    expected = "1 run of the same config and seed have other results in one and two, which stay apart: 00000"
+    assert [text for text in found["warnings"] if "same config" in text] == [expected]
+    compare([str(folder) for folder in folders], output=str(tmp_path / "all"))
+    assert f"<li>{expected}</li>" in (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
 
 
 def test_equal_settings_on_other_data_stay_apart(sweep_of):
@@ -174,7 +195,7 @@ def test_folds_meet_folds(plant):
 def test_sweeps_of_one_name_are_told_apart(sweep_of, tmp_path):
     one, two = sweep_of("a/same", {"sgd": 0.9}), sweep_of("b/same", {"adam": 0.8})
     assert sweep_labels([load_sweep(one), load_sweep(two)]) == [str(one), str(two)]
-    whole = joined([load_sweep(one), load_sweep(two)], ["one", "two"], tmp_path)
+    whole, _ = joined([load_sweep(one), load_sweep(two)], ["one", "two"], tmp_path)
     assert [run.folder for run in whole.runs][::3] == ["one/run-000", "two/run-000"]
     assert set(whole.curves) == {f"{name}/run-00{number}" for name in ("one", "two") for number in range(3)}
 
@@ -184,7 +205,7 @@ def test_the_command_of_a_run_is_that_of_its_own_sweep(plant, tmp_path):
     sweep.run({"optimizer": "sgd"}, 0, 0.5, 0.5)
     command = ["model=vgg11", "optimizer=sgd,adam", "sweep_name=one"]
     loaded = load_sweep(sweep.finish(overrides=command, axes={"optimizer": ["sgd", "adam"]}))
-    whole = joined([loaded, loaded], ["one", "two"], tmp_path)
+    whole, _ = joined([loaded, loaded], ["one", "two"], tmp_path)
     assert run_command(whole, whole.runs[0]) == "resweep train model=vgg11 optimizer=sgd seed=0"
 
 
@@ -288,6 +309,43 @@ def test_runs_of_one_sweep_that_do_not_compare_are_warned_about(plant):
     assert "planted: its runs differ in software: torch 2.12.1 (1 run), 2.11.0 (2 runs)" in found
     assert "planted: its runs differ in hardware: threads 1 (2 runs), 2 (1 run)" in found
     assert "<li>planted: its runs have read 3 different versions of the data</li>" in report_html(load_sweep(sweep.dir))
+
+
+def test_completed_runs_without_a_compared_metric_are_named(plant):
+    sweep = plant()
+    for seed in range(4):
+        sweep.run({"optimizer": "sgd"}, seed, 0.9, 0.8)
+    sweep.run({"optimizer": "adam"}, 0, 0.9, None)
+    (sweep.dir / "run-004" / "run.json").write_text(
+        (sweep.dir / "run-004" / "run.json").read_text().replace('"test/accuracy": null', '"test/accuracy": NaN')
+    )
+    sweep.run({"optimizer": "adam"}, 1, status="failed")
+    for seed in range(2, 7):
+        sweep.run({"optimizer": "adam"}, seed, metrics={"test/accuracy": 0.5})
+    sweep.run({"optimizer": "adam"}, 7, metrics={"val/loss": 0.5})
+    folder = sweep.finish()
+    expected = [
+        "planted: run 00004 completed without test/accuracy",
+        "planted: 5 runs completed without val/accuracy: 00006, 00007, 00008 and 2 more",
+        "planted: run 0000b completed without val/accuracy and test/accuracy",
+    ]
+    assert warned(folder) == expected
+    assert told(folder)["warnings"][-3:] == expected  # behind the missing curves
+    text = compare([str(folder)])
+    assert all(f"warning  {line}" in text for line in expected)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(f"<li>{line}</li>" in page for line in expected)
+
+
+def test_a_metric_that_no_run_of_a_sweep_has_is_named_beside_another(plant):
+    folders = []
+    for name, test in (("tested", 0.8), ("untested", None)):
+        sweep = plant(name)
+        metrics = {"val/accuracy": 0.9} if test is None else {"val/accuracy": 0.9, "test/accuracy": test}
+        sweep.run({"optimizer": name}, 0, metrics=metrics)
+        folders.append(sweep.finish())
+    assert warned(folders[1]) == []  # alone it is compared on validation
+    assert warned(*folders) == ["untested: run 00000 completed without test/accuracy"]
 
 
 def test_the_same_fault_of_many_runs_is_one_line(plant):

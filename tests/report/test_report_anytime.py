@@ -286,3 +286,29 @@ def test_a_long_curve_is_thinned_out_and_keeps_its_ends(plant):
     assert len(curve.seconds) == 200
     assert (curve.seconds[0], curve.seconds[-1]) == (0.5, 450.0)
     assert curve.mean == pytest.approx([second * 2 / 1000 for second in curve.seconds])
+
+
+def test_seconds_that_were_not_measured_are_not_known(plant):
+    sweep = plant()
+    for name, seconds in (("sgd", 0.0), ("adam", 2.0), ("rmsprop", -1.0)):
+        add(sweep, {"optimizer": name}, 0, [0.5, 0.9], seconds)
+    table = ranked(sweep)
+    found = by_name(table, time_to_target(table, 0.9).settings)
+    assert {name: (setting.epochs, setting.seconds) for name, setting in found.items()} == {
+        "sgd": (2.0, None), "adam": (2.0, 4.0), "rmsprop": (2.0, None),
+    }  # fmt: skip
+    profile = performance_profile(table, 0.9)
+    assert [(curve.row.values["optimizer"], curve.shares) for curve in profile.curves] == [("adam", [1.0])]
+    assert profile.left_out == 2
+    assert [curve.row.values["optimizer"] for curve in anytime_profile(table)] == ["adam"]
+
+
+def test_a_pruned_run_counts_with_its_time_or_as_never_but_sets_no_target(plant):
+    sweep = plant()
+    add(sweep, {}, 0, [0.5, 0.8])
+    add(sweep, {}, 1, [0.9], status="pruned")
+    add(sweep, {}, 2, [0.3], status="pruned")
+    times = time_to_target(ranked(sweep))
+    assert times.target == 0.8  # with the pruned runs it would be that of the third of three: 0.3
+    assert [run.epoch for run in times.settings[0].runs] == [2, 1, None]
+    assert (times.runs, times.reached, times.settings[0].epochs) == (3, 2, 2.0)

@@ -96,12 +96,15 @@ def test_the_terminal_says_the_verdict_and_the_further_seeds(planted):
     more = found["settings"][1]["difference"]["more_seeds"]
     assert more > 10
     _, heads, sgd, rmsprop, adam, note, *_ = compare([str(planted)], write=False).splitlines()
-    assert heads.split()[-5:] == ["best", "verdict", "more", "seeds", "time"]
+    assert heads.split()[-5:] == ["best", "verdict", "fresh", "seeds", "time"]
     assert sgd.split()[-4:-1] == ["-", "best", "-"]
     assert rmsprop.split()[-5:-1] == ["+0.0025", "not", "distinguishable", str(more)]
     assert adam.split()[-4:-1] == ["-0.1025", "worse", "-"]
     assert "verdict: paired t test by seed, p values corrected by Holm over 3 pairs of settings" in note
-    assert "more seeds: how many further ones would show the observed difference, with 80 % power" in note
+    assert (
+        "fresh seeds: how many of each, as a new sweep compared on its own, show the observed difference with 80"
+        in note
+    )
 
 
 def test_an_axis_is_judged_by_the_setting_chosen_on_validation(plant):
@@ -147,7 +150,10 @@ def test_with_one_seed_nothing_can_be_said(plant):
     lines = compare([str(sweep.finish())], write=False).splitlines()
     assert "one seed: nothing can be said" in lines[3]
     assert "a verdict takes at least 3 seeds that two settings share" in lines[4]
-    assert lines[-1] == "next  resweep train -m optimizer=adam,sgd 'seed=range(1,3)' sweep_name=planted-more-seeds"
+    assert lines[-2:] == [
+        "next  resweep train -m optimizer=adam,sgd 'seed=range(1,4)' sweep_name=planted-fresh-seeds",
+        f"next  resweep compare {sweep.dir}-fresh-seeds",
+    ]
 
 
 def test_rows_are_marked_and_columns_never_cut(known):
@@ -220,8 +226,32 @@ def test_a_folder_that_cannot_be_written_to_is_named(planted, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("resweep.report.compare.write_results_csv", refuse)
-    with pytest.raises(RequestError, match="cannot be written to: Permission denied"):
+    with pytest.raises(RequestError, match="Permission denied; --no-files only prints, --output DIR writes"):
         compare([str(planted)])
+
+
+def test_a_value_that_nothing_has_is_said_with_those_there_are(planted, capsys):
+    note = "--where: no row has optimizer sdg; there are sgd, rmsprop, adam; did you mean sgd?"
+    text = compare([str(planted)], where="optimizer==sdg", write=False)
+    assert f"warning  {note}" in text and "0 of 3 settings listed" in text
+    assert json.loads(compare([str(planted)], format="json", where="optimizer==sdg", write=False))["warnings"] == [note]
+    compare([str(planted)], format="csv", where="optimizer==sdg", write=False)
+    assert f"warning  {note}" in capsys.readouterr().err
+    by_run = compare([str(planted)], where="status==failed", runs=True, write=False)
+    assert "warning  --where: no row has status failed; there are completed\n" in by_run
+    assert "warning" not in compare([str(planted)], where="optimizer in (sgd, adam) and n==4", write=False)
+
+
+def test_no_control_character_leaves_any_format(plant):
+    sweep = plant()
+    for seed in range(3):
+        sweep.run({"model.name": "a\x1b[2Jb\u202e"}, seed, 0.5, 0.5)
+        sweep.run({"model.name": "plain"}, seed, 0.4, 0.5)
+    folder = str(sweep.finish())
+    for form, shown in (("table", r"a\x1b[2Jb\u202e"), ("markdown", r"a\\x1b\[2Jb\\u202e"),
+                        ("latex", r"a\textbackslash{}x1b[2Jb\textbackslash{}u202e")):  # fmt: skip
+        text = compare([folder], format=form, write=False)
+        assert shown in text and text.replace("\n", "").isprintable(), form
 
 
 def test_nothing_finished_is_no_exception(plant):

@@ -109,6 +109,7 @@ def test_types_do_not_depend_on_what_is_missing(known: Path, plant: Callable) ->
         ([True, 1, 0.5], "string", ["true", "1", "0.5"]),
         ([[0.1, 0.2], {"a": 1}, None], "string", ["[0.1, 0.2]", '{"a": 1}', None]),
         ([2**70, 1, 2], "double", [2.0**70, 1.0, 2.0]),
+        ([10**400, 1, None], "string", [str(10**400), "1", None]),
         ([None, None, None], "string", [None, None, None]),
     ],
 )
@@ -137,8 +138,9 @@ def test_a_seed_that_only_the_overrides_tell_is_no_mistake(plant: Callable) -> N
         record = json.loads(path.read_text()) | {"swept": {}, "seed": own, "overrides": [f"seed={seed + 4}"]}
         path.write_text(json.dumps(record))
     loaded = load_sweep(sweep.finish())
-    assert [row["seed"] for row in results_rows(loaded)] == ["4", 1]
-    assert list(runs_frame(loaded)["seed"]) == ["4", "1"]
+    assert [row["seed"] for row in results_rows(loaded)] == [4, 1]
+    frame = runs_frame(loaded)
+    assert list(frame["seed"]) == [4, 1] and frame["seed"].dtype == "Int64"
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +156,21 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(known: Path, monkeypat
         write_parquet(sweep, known)
     assert (known / "results.parquet").read_bytes() == before
     assert not list(known.glob(".*.tmp"))
+
+
+def test_whoever_reads_a_file_while_it_is_replaced_reads_the_old_one(known: Path) -> None:
+    sweep = load_sweep(known)
+    paths = [*write_parquet(sweep, known), write_results_csv(sweep, known / "results.csv")]
+    before = [path.read_bytes() for path in paths]
+    streams = [path.open("rb") for path in paths]
+    sweep.runs.pop()
+    sweep.curves.clear()
+    write_parquet(sweep, known)
+    write_results_csv(sweep, known / "results.csv")
+    assert [stream.read() for stream in streams] == before  # a file written in place would have changed under them
+    assert not [path for path, old in zip(paths, before, strict=True) if path.read_bytes() == old]
+    for stream in streams:
+        stream.close()
 
 
 def test_many_runs_are_written_quickly(plant: Callable) -> None:

@@ -59,10 +59,20 @@ def test_the_confusion_matrix_is_summed_over_seeds(known):
     text = report_html(load_sweep(known))
     matrix = text[text.index('class="matrix"') : text.index("Most confused pairs")]
     assert [int(number) for number in re.findall(r">(\d+)</td>", matrix)] == [24, 6, 3, 27]
-    pairs = text[text.index("Most confused pairs</h3>") : text.index("Accuracy per class, lowest")]
+    pairs = text[text.index("Most confused pairs, summed over 3 runs</h3>") : text.index("Accuracy per class, lowest")]
     assert re.findall(r"<td>(\w+)</td>", pairs) == ["cat", "dog", "dog", "cat"]
     assert "Never predicted" not in text
     assert "20.0%" in pairs
+    assert "<caption>Confusion matrix, summed over 3 runs:" in text
+    assert "Accuracy per class, lowest first, summed over 3 runs</h3>" in text
+
+
+def test_the_confusion_matrix_of_a_single_run_is_no_sum(plant):
+    sweep = plant()
+    sweep.confusion(sweep.run({"optimizer": "sgd"}, 0, 0.9, 0.9), ["cat", "dog"], [[8, 2], [1, 9]])
+    text = report_html(load_sweep(sweep.finish()))
+    assert "in one run. Rows" in text and "Most confused pairs</h3>" in text
+    assert "summed over" not in text
 
 
 @pytest.mark.parametrize(
@@ -97,6 +107,32 @@ def test_an_empty_sweep_makes_a_page(plant):
     page = Page(report_html(load_sweep(plant().finish(planned=4))))
     assert page.open == []
     assert "4 planned runs have no record yet" in page.text
+
+
+def test_one_of_a_kind_is_written_in_the_singular(plant):
+    sweep = plant()
+    for optimizer, val in (("sgd", 0.9), ("adam", 0.8)):
+        for seed in range(3):
+            sweep.run({"optimizer": optimizer}, seed, val, val + seed * (val - 0.75) / 10)
+    page = Page(report_html(load_sweep(sweep.finish(planned=7, command=["resweep", "train", "-m", "seed=0,1,2"]))))
+    assert "1 planned run has no record yet." in page.text
+    assert "the only one here, so its p needs no correction" in page.text
+    assert "p (Holm) equals p, because there is one comparison only" in page.text
+    assert "1 comparisons" not in page.text and "stricter than the interval" not in page.text
+    assert "Made by" in page.text and "Repeat it with" not in page.text
+
+
+def test_the_words_say_which_effect_and_which_interval(known):
+    text = report_html(load_sweep(known))
+    effect = text[text.index("<dt>effect (d_z)</dt>") :]
+    effect = effect[: effect.index("</dd>")]
+    assert "standard deviations of the paired differences" in effect
+    assert "not comparable with the usual 0.2, 0.5 and 0.8" in effect
+    assert "usually called large" not in text
+    for label in ("Settings, the best", "Which optimizer?"):
+        head = text[text.index(f"<caption>{label}") :]
+        heads = re.findall(r"<th .*?</th>", head[: head.index("</thead>")])
+        assert next(Page(one).text for one in heads if ">against " in one).endswith(", interval uncorrected")
 
 
 def test_many_classes_become_a_picture(plant):

@@ -60,6 +60,19 @@ def report(planter, tmp_path_factory) -> Path:
     return write_report(load_sweep(path), path / "report.html")
 
 
+@pytest.fixture(scope="module")
+def deep(planter, tmp_path_factory) -> Path:
+    """Three swept keys with two values each and three seeds, so that there are parallel coordinates and 28 pairs."""
+    sweep = planter(tmp_path_factory.mktemp("deep") / "planted")
+    for place in range(8):
+        swept = {"optimizer": ("sgd", "adam")[place // 4], "model.dropout": place // 2 % 2 * 0.3}
+        swept["optimizer.weight_decay"] = place % 2 * 0.0005
+        for seed in range(3):
+            sweep.run(swept, seed, 0.9 - place / 100 + seed / 1000, 0.85 - place / 200 + seed * (1 + place) / 1000)
+    path = sweep.finish()
+    return write_report(load_sweep(path), path / "report.html")
+
+
 def leaderboard(visit: Visit) -> Any:
     return visit.page.locator("section:has(#ranking) table.cards")
 
@@ -178,6 +191,37 @@ def test_a_phone_scrolls_in_one_direction_only(report, visit):
     assert column(leaderboard(opened), "lr")[0] == "1e-05"
     opened.page.locator("details").evaluate_all("(all) => all.forEach((one) => { one.open = true; })")
     assert opened.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+def test_wide_pictures_stay_legible_on_a_phone(deep, visit):
+    opened = visit(deep, viewport=PHONE, has_touch=True, is_mobile=True)
+    for name in ("Every seed", "All factors together"):
+        region = opened.page.get_by_role("region", name=f"Picture: {name}", exact=True)
+        assert region.locator("svg").first.bounding_box()["width"] >= 560
+        assert region.bounding_box()["width"] <= PHONE["width"]
+        region.evaluate("(one) => { one.scrollLeft = 1000; }")
+        assert region.evaluate("(one) => one.scrollLeft") >= 560 - PHONE["width"]
+        figure = opened.page.locator("figure").filter(has=region)
+        assert figure.get_by_text("scroll it sideways").is_visible()
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    wide = visit(deep)
+    assert not wide.page.get_by_text("scroll it sideways").first.is_visible()
+
+
+def test_pairs_are_cards_on_a_phone_and_return_to_their_order(deep, visit):
+    opened = visit(deep, viewport=PHONE, has_touch=True, is_mobile=True)
+    section = opened.page.locator("section:has(#differences)")
+    row = section.locator("table.cards tbody tr").first
+    assert row.bounding_box()["width"] <= PHONE["width"]
+    assert section.locator(".scroll").evaluate("(one) => one.scrollWidth - one.clientWidth") == 0
+    label = "(cell) => getComputedStyle(cell, '::before').content"
+    assert row.get_by_role("cell").nth(4).evaluate(label) == '"95 % interval, uncorrected"'
+    before = section.locator("tbody tr").all_inner_texts()
+    controls = tools(opened, "Settings in pairs")
+    choose(controls, "Sort", "A - B, ascending")
+    assert section.locator("tbody tr").all_inner_texts() != before
+    choose(controls, "Sort", "as ranked")
+    assert section.locator("tbody tr").all_inner_texts() == before
 
 
 def test_a_class_called_script_stays_text(plant, visit):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 import shlex
 from dataclasses import replace
 
@@ -86,6 +87,71 @@ def test_each_value_has_its_best_setting_chosen_on_validation(plant, tables_only
     assert rows[0][5].startswith("0.7010")
     assert rows[1][:4] == ["adam", "lr=0.1", "1", "3"]
     assert rows[1][6].startswith("+0.0500")
+
+
+def test_values_tried_equally_often_are_not_said_to_be_favoured(plant, tables_only):
+    planned = [("sgd", 0.1), ("sgd", 0.01), ("adam", 0.1), ("adam", 0.01)]
+    sweep = plant("even")
+    for place, (optimizer, lr) in enumerate(planned):
+        sweep.run({"optimizer": optimizer, "optimizer.lr": lr}, 0, 0.9 - place / 100, 0.9)
+    assert "favours the value with more" not in report_html(load_sweep(sweep.finish()))
+    sweep = plant("uneven")
+    for place, (optimizer, lr) in enumerate([*planned, ("sgd", 0.001)]):
+        sweep.run({"optimizer": optimizer, "optimizer.lr": lr}, 0, 0.9 - place / 100, 0.9)
+    # sgd was tried three times and adam twice; the learning rates 0.1 and 0.01 twice and 0.001 once
+    assert "The values of optimizer and lr have tried different" in report_html(load_sweep(sweep.finish()))
+
+
+def test_axes_without_a_choice_are_left_out_and_long_ones_are_cut(plant, tables_only):
+    sweep = plant()
+    for number in range(50):
+        swept = {"model": f"m{number // 2:02d}", "optimizer.lr": (number + 1) / 1000}
+        sweep.run(swept, 0, 0.9 - number / 1000, 0.9)
+    text = report_html(load_sweep(sweep.finish()))
+    assert "Which lr?" not in text  # 50 values with one setting each
+    rows = cells(text, "Which model?")
+    assert [row[0] for row in rows] == ["★ m00", *(f"m{number:02d}" for number in range(1, 20))]
+    assert "And 5 further values, worse on validation or without a result." in text
+
+
+def test_a_single_axis_is_listed_although_nothing_was_chosen(settled, tables_only):
+    rows = cells(report_html(load_sweep(settled)), "Which model?")
+    assert [(row[0], row[2]) for row in rows] == [("★ b", "1"), ("a", "1"), ("c", "1")]
+
+
+def test_a_neighbour_without_a_result_says_what_became_of_it(plant, tables_only):
+    sweep = plant()
+    for seed in range(3):
+        sweep.run({"optimizer.lr": 0.1, "model.width": 8}, seed, 0.9, 0.9)
+        sweep.run({"optimizer.lr": 0.1, "model.width": 16}, seed, 0.8, 0.8)
+        sweep.run({"optimizer.lr": 1.0, "model.width": 8}, seed, status="diverged")
+        sweep.run({"optimizer.lr": 9.0, "model.width": 8}, seed, status="diverged" if seed else "failed")
+    text = report_html(load_sweep(sweep.finish()))
+    found = {row[1]: row[2] for row in cells(text, "Neighbours of the best setting")}
+    assert found == {"1": "diverged in every run", "9": "1 failed, 2 diverged", "16": "+0.1000"}
+    values = {row[0]: row[1] for row in cells(text, "Which lr?")}
+    assert (values["1"], values["9"]) == ("no result: 3 diverged", "no result: 1 failed, 2 diverged")
+
+
+def test_equal_faults_are_one_line_and_many_faults_are_cut(plant, tables_only):
+    sweep = plant()
+    for seed in range(30):
+        folder = sweep.run({"optimizer": "sgd"}, seed, 0.9, 0.9)
+        sweep.curves(folder, [0.5, 0.9])
+        (folder / "confusion.csv").write_bytes(b"\xff\xfe")
+    loaded = load_sweep(sweep.finish())
+    text = report_html(loaded)
+    assert len(loaded.damaged) == 30
+    block = text[text.index("Files that cannot be read") :]
+    lines = re.findall(r"<li>(.*?)</li>", block[: block.index("</ul>")])
+    assert len(lines) == 1
+    assert lines[0].startswith("confusion.csv ") and lines[0].endswith(
+        "in 30 runs: run-000, run-001, run-002 and 27 more"
+    )
+    different = [f"run-{number:03d}/metrics.csv: line {number} is cut" for number in range(100)]
+    block = report_html(replace(loaded, damaged=different)).partition("Files that cannot be read")[2]
+    lines = re.findall(r"<li>(.*?)</li>", block[: block.index("</ul>")])
+    assert lines == [*different[:40], "and 61 further faults"]  # 60 of these and the line of the 30 confusion tables
 
 
 def test_one_seed_says_nothing_about_differences(plant, tables_only):

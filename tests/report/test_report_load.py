@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy
@@ -24,6 +25,7 @@ from resweep.report.load import (
     log_tail,
     without_repeats,
 )
+from resweep.report.run_files import damaged_files
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture" + b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
@@ -350,7 +352,7 @@ def test_the_end_of_a_log_is_plain_text(plant):
         "start\n\n\x1b[31mred\x1b[0m\x07 bell\n 10%\r 50%\r100%\r\nü \u202e\xff\n".encode() + b"bad \xff\n" + b"x" * 900
     )
     (folder / "run.log").write_bytes(text)
-    assert log_tail(run).split("\n") == ["start", "red� bell", "100%", "ü �ÿ", "bad �", "x" * 400 + "…"]
+    assert log_tail(run).split("\n") == ["start", r"red\x07 bell", "100%", "ü \\u202eÿ", "bad �", "x" * 400 + "…"]
     assert log_tail(run, 2).split("\n") == ["bad �", "x" * 400 + "…"]
     assert log_tail(run, 0) == ""
     (folder / "run.log").write_text("".join(f"line {number:07d}\n" for number in range(100_000)))
@@ -372,3 +374,45 @@ def test_a_damaged_run_keeps_its_name_whatever_that_is(plant):
     loaded = load_sweep(sweep.dir)
     assert sorted(folder for folder, _ in loaded.unreadable) == sorted(names)
     assert loaded.counts == {"unreadable": 4}
+
+
+def test_overrides_of_a_single_run_have_the_types_of_its_config(plant):
+    sweep = plant()
+    path = sweep.run({}, 0, 0.5, 0.5) / "run.json"
+    given = {
+        "data.fold": ("0", 0), "optimizer.lr": ("1e-3", 0.001), "a": ("-.5", -0.5), "b": ("1.", 1.0),
+        "c": ("007", "007"),
+        "d": ("true", True), "e": ("NULL", None), "f": ("'0'", "0"), "g": ("[1, 2e-3, x]", [1, 0.002, "x"]),
+        "h": ("on", "on"), "i": ("2026-01-01", "2026-01-01"), "j": ("", ""), "k": ("a=b", "a=b"), "l": ("nan", "nan"),
+        "m": ("{w: 1}", {"w": 1}), "n": ("[1", "[1"), "o": ("9" * 400, "9" * 400), "p": ("a\\,b", "a,b"),
+        "q": ("1e", "1e"),
+        "r": ("1_000", 1000), "s": ("1e999", "1e999"), "t": ("sgd", "sgd"),
+    }  # fmt: skip
+    overrides = [f"{'+' if key == 't' else ''}{key}={text}" for key, (text, _) in given.items()]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"swept": {}, "overrides": [*overrides, "~gone"]}))
+    swept = load_sweep(sweep.dir).runs[0].swept
+    assert swept == {key: value for key, (_, value) in given.items()}
+    assert [type(value) for value in swept.values()] == [type(value) for _, value in given.values()]
+
+
+def test_a_config_is_read_or_named(plant):
+    sweep = plant()
+    for seed in range(3):
+        sweep.run({}, seed, 0.5, 0.5)
+    folder = sweep.finish()
+    (folder / "run-000" / "config.yaml").write_text(f"# made by\n\nmodel: {{width: 8}}\n1: {10**400}\n", "utf-8-sig")
+    (folder / "run-001" / "config.yaml").write_text("model: [1\nx: 2\n")
+    loaded = load_sweep(folder)
+    assert [loaded.config(run) for run in loaded.runs] == [{"model": {"width": 8}, "1": str(10**400)}, None, None]
+    [fault] = loaded.damaged
+    assert fault.startswith("run-001/config.yaml: is no YAML (line 2: ")
+
+
+def test_looking_at_configs_costs_next_to_nothing(plant):
+    sweep = plant()
+    run = sweep.run({}, 0, status="failed")
+    (run / "config.yaml").write_text("model:\n" + "".join(f"  key{number}: {number}\n" for number in range(400)))
+    runs = load_sweep(sweep.finish()).runs * 2000
+    started = time.process_time()
+    assert damaged_files(runs) == []
+    assert time.process_time() - started < 2  # 0.1 s on two cores; parsing them takes 20 s

@@ -12,8 +12,8 @@ import pandas
 import pytest
 
 import resweep
+from resweep.drawings import PICTURES
 from resweep.errors import RequestError
-from resweep.notebook import PICTURES
 from resweep.report import plots
 from resweep.report.frames import curves_frame, runs_frame
 from resweep.report.load import load_sweep
@@ -46,8 +46,10 @@ def test_of_losses_the_smallest_is_the_best(plant: Callable) -> None:
 def test_a_run_is_found_by_id_and_by_folder(known: Path) -> None:
     sweep = resweep.load(known)
     assert sweep.run("00004").dir == sweep.run("run-004").dir == known / "run-004"
-    with pytest.raises(RequestError, match=r"run=run-04: is no run of this sweep  did you mean  run-004"):
+    with pytest.raises(RequestError, match=r"run=run-04: is no run of this sweep; .*  did you mean  run-004"):
         sweep.run("run-04")
+    with pytest.raises(RequestError, match=r"; there are 00000, 00001, 00002, 00003, 00004, 00005 and 1 more"):
+        sweep.run("nope")
 
 
 def test_without_a_result_there_is_no_best(plant: Callable) -> None:
@@ -109,9 +111,15 @@ def test_a_picture_without_content_says_so(known: Path) -> None:
 def test_an_unknown_picture_is_named_with_the_nearest(known: Path) -> None:
     with pytest.raises(AttributeError, match=r"no picture 'curve'.*did you mean curves\?"):
         resweep.load(known).plot.curve()
+    with pytest.raises(TypeError, match=r"plot\.curves\(\) takes no arguments.*sweep\.curves"):
+        resweep.load(known).plot.curves("val/loss")
+    with pytest.raises(TypeError, match=r"plot\.gap\(\) takes no arguments"):
+        resweep.load(known).plot.gap(metric="val/loss")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     with pytest.raises(RequestError, match=r"no such folder  did you mean .*first"):
         resweep.load(tmp_path / "frist")
+    with pytest.raises(RequestError, match=r"SWEEP_DIR=None: must be a path as text or .*, got NoneType"):
+        resweep.load(None)

@@ -274,3 +274,168 @@ def test_names_that_are_no_unicode_are_reported(plant):
     assert "failed: E: ?!" in section and "the last words" in section and "bad-?/confusion.csv" in section
     with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
         assert [(row["folder"], row["optimizer"]) for row in csv.DictReader(file)][1] == ("bad-?", "half ?")
+
+
+def rewrite(folder: Path, **fields: Any) -> Path:
+    """Change fields of a run's record and return its folder."""
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return folder
+
+
+def test_folds_that_were_started_one_by_one_are_folds(plant):
+    for name, values in {"first": (0.90, 0.92, None), "second": (0.80, 0.84, 0.88)}.items():
+        sweep = plant(name)
+        for fold, val in enumerate(values):
+            overrides = [f"optimizer={name}", "optimizer.lr=1e-3", "seed=0", f"data.fold={fold}"]
+            status = {"status": "failed", "error": {"type": "E", "message": "no"}} if val is None else {}
+            run = sweep.run({}, 0, val, val and val - 0.01, config_digest=f"{name}-{fold}", **status)
+            rewrite(run, swept={}, overrides=overrides)
+            sweep.curves(run, [0.5, 0.7])
+    first, second = plant("first").dir, plant("second").dir
+    data = strict_json(compare([str(first)], format="json"))
+    assert (data["unit"], [(row["n"], row["not_completed"]) for row in data["settings"]]) == (
+        "fold",
+        [(2, {"failed": 1})],
+    )
+    page = Page(first)
+    assert "no completed run" not in page.sections["failures-and-gaps"].partition("Missing folds")[0]
+    assert "no completed run for fold 2 (seed 0)" in page.sections["failures-and-gaps"]
+    stored = pandas.read_parquet(first / "results.parquet")
+    assert (stored["data.fold"].tolist(), stored["optimizer.lr"].tolist()) == ([0, 1, 2], [0.001] * 3)
+    (first / "run-002" / "run.json").unlink()
+    data = strict_json(compare([str(first), str(second)], format="json", output=str(first.parent / "both")))
+    rows = {row["values"]["optimizer"]: row for row in data["settings"]}
+    assert (data["unit"], rows["first"]["n"], rows["second"]["n"]) == ("fold", 2, 3)
+    assert rows["second"]["difference"]["n"] == 2
+    assert rows["second"]["difference"]["mean"] == pytest.approx(-0.09)
+    section = Page(first.parent / "both").sections["failures-and-gaps"]
+    assert "optimizer=first: no completed run for fold 2 (seed 0)" in section
+
+
+def test_epochs_that_took_no_time_have_no_time(plant):
+    sweep = plant()
+    for number in range(6):
+        run = sweep.run({"optimizer": "sgd" if number < 3 else "adam"}, number % 3, 0.9, 0.8)
+        seconds = 2 if number else 0
+        (run / "metrics.csv").write_text(f"epoch,val/accuracy,seconds\n1,0.5,{seconds}\n2,0.9,{seconds}\n")
+    folder = sweep.finish()
+    compare([str(folder)])
+    section = Page(folder).sections["speed"]
+    assert "Performance profile" in section and "Left out: 1 run without a usable curve" in section
+    for number in range(6):
+        path = folder / f"run-{number:03d}" / "metrics.csv"
+        path.write_text("epoch,val/accuracy,seconds\n1,0.5,0\n2,0.9,-1\n")
+    compare([str(folder)])
+    assert "at most this many times the fastest setting's epochs" in Page(folder).sections["speed"]
+
+
+def test_parts_of_a_request_that_are_of_the_wrong_kind_are_named(plant):
+    sweep = plant()
+    six_runs(sweep)
+    wrong = {"runs": 5, "counts": [1], "base": ["monitor"], "overrides": 3, "axes": 7, "command": "x", "changes": 1.5}
+    folder = sweep.finish(**wrong)
+    text = compare([str(folder)])
+    section = Page(folder).sections["failures-and-gaps"]
+    for key in wrong:
+        line = f"sweep.yaml: {key} is no {'mapping' if key in ('counts', 'base', 'axes') else 'list'}"
+        assert line in text and line in section
+    assert "6 of 6 runs completed" in text
+    sweep.finish(changes=[{"at": "noon", "what": 7}, 3])
+    assert "went on at noon with changes: 7" in compare([str(folder)], write=False)
+
+
+RECORDS = {
+    "overrides holds something else than texts": {"overrides": [1, None]},
+    "seed is too large": {"seed": 2**70},
+    "parameters is too large": {"parameters": -(2**64)},
+    "swept seed is too large": {"seed": None, "swept": {"optimizer": "sgd", "seed": 2**70}},
+    "swept seed is not a whole number": {"swept": {"optimizer": "sgd", "seed": [1]}},
+    "swept data.fold is not a whole number": {"swept": {"optimizer": "sgd", "seed": 1, "data.fold": "x"}},
+    "split_sizes: test is not a whole number": {"split_sizes": {"train": 10, "test": "5"}},
+    "metric test/loss is not a number": {"metrics": {"val/accuracy": 0.9, "test/loss": 10**400}},
+}
+
+
+def test_records_of_the_wrong_kind_are_named_and_counted(plant):
+    sweep = plant()
+    six_runs(sweep)
+    for fields in RECORDS.values():
+        rewrite(sweep.run({"optimizer": "sgd"}, 3, 0.9, 0.8), **fields)
+    folder = sweep.finish()
+    text = compare([str(folder)])
+    section = Page(folder).sections["failures-and-gaps"]
+    for number, reason in enumerate(RECORDS, 6):
+        line = f"run-{number:03d}: run.json is damaged ({reason})"
+        assert line in text and line in section
+    assert f"6 of {6 + len(RECORDS)} runs completed ({len(RECORDS)} unreadable)" in text
+
+
+def test_swept_integers_of_any_size(plant):
+    sweep = plant()
+    values = [1, 2**70, 10**200, 10**400]
+    for number, value in enumerate(values):
+        for seed in range(3):
+            sweep.curves(sweep.run({"model.key": value}, seed, 0.9 - number / 10, 0.8), [0.5, 0.7])
+    folder = sweep.finish(base={"monitor": "val/accuracy", "monitor_mode": "max", "model.other": 10**400})
+    data = strict_json(compare([str(folder)], format="json"))
+    assert [row["values"]["model.key"] for row in data["settings"]] == [1, 2**70, 10**200, str(10**400)]
+    stored = pandas.read_parquet(folder / "results.parquet")["model.key"]
+    assert stored.tolist()[::3] == [str(value) for value in values]
+    compare([str(folder)], format="csv"), compare([str(folder)])
+    assert str(10**400) in (folder / "results.csv").read_text()
+
+
+def test_columns_of_curves_with_the_names_of_others_are_renamed_and_named(plant):
+    sweep = plant()
+    for folder in six_runs(sweep)[:5]:
+        (folder / "metrics.csv").write_text("epoch,val/accuracy,id,seed,optimizer\n1,0.5,7,8,9\n")
+    folder = sweep.finish()
+    text = compare([str(folder)])
+    for name in ("id", "seed", "optimizer"):
+        line = f"metrics.csv has a column {name}, called {name} (metrics.csv) in curves.parquet in 5 runs"
+        assert line in text and line in Page(folder).sections["failures-and-gaps"]
+    curves = pandas.read_parquet(folder / "curves.parquet")
+    assert curves["id (metrics.csv)"].dropna().tolist() == [7.0] * 5
+    assert curves["optimizer"].tolist() == ["adam"] * 3 + ["sgd"] * 5
+    assert curves["seed"].tolist() == [0, 1, 2, 0, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is empty"),
+        (b"\xff\xfe", "is no text in UTF-8"),
+        (b"\x00\x00\x00", "does not begin like a config in YAML"),
+        (b"just words\n", "does not begin like a config in YAML"),
+        (b"# frozen\noptimizer: {lr: 0.1\nmodel: x\n", "is no YAML (line 3: "),
+    ],
+)
+def test_a_damaged_config_is_named(plant, data, reason):
+    for name in ("first", "second"):
+        sweep = plant(name)
+        for seed in range(3):
+            run = sweep.run({"optimizer": name}, seed, 0.9 - seed / 100, 0.8 - seed / 100)
+            sweep.curves(run, [0.5, 0.9])
+            (run / "config.yaml").write_text("# frozen\n\nmodel:\n  width: 8\n")
+        sweep.finish()
+    folders = [plant(name).dir for name in ("first", "second")]
+    (folders[0] / "run-000" / "config.yaml").write_bytes(data)
+    text = compare([str(folder) for folder in folders], write=False)
+    assert text.count("run-000/config.yaml") == 1 and f"first: run-000/config.yaml: {reason}" in text
+    alone = compare([str(folders[0])], write=False)  # no config is parsed, only looked at
+    assert (f"run-000/config.yaml: {reason}" in alone) == ("is no YAML" not in reason)
+    assert "config.yaml" not in compare([str(folders[1])], write=False)
+
+
+def test_texts_that_a_spreadsheet_would_compute_are_quoted(plant):
+    sweep = plant()
+    for seed, value in enumerate(["=1+1", "+x", "-2 kg", "@sum", "-0.5", "a=b", "x\x1b[2J"]):
+        sweep.run({"model.key": value}, seed, 0.9, 0.8)
+    folder = sweep.finish()
+    shown = compare([str(folder)], format="csv", runs=True)
+    expected = ["'=1+1", "'+x", "'-2 kg", "'@sum", "-0.5", "a=b"]
+    for text in (shown, (folder / "results.csv").read_text()):
+        assert [row["model.key"] for row in csv.DictReader(text.splitlines())][:6] == expected
+    assert "\x1b" not in shown and "x\\x1b[2J" in shown
+    assert pandas.read_parquet(folder / "results.parquet")["model.key"][0] == "=1+1"

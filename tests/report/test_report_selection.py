@@ -194,6 +194,22 @@ def test_a_budget_curve_equals_all_searches_counted_one_by_one(plant, monitor, m
         assert curve.found[place] == pytest.approx(len(val) / math.comb(7, budget))
 
 
+@pytest.mark.parametrize(
+    ("results", "settings", "first"),
+    # With one result k of N searches have it, k / N; with 2 of 4 settings k = 2 misses both in 1 of 6, k = 3 never.
+    [(1, 9, 9), (1, 10, 9), (2, 4, 3), (9, 10, 1), (8, 10, 2), (5, 5, 1)],
+)
+def test_a_budget_curve_begins_where_nine_of_ten_searches_have_a_result(plant, results, settings, first):
+    sweep = plant()
+    for lr in range(settings):
+        result = {"val": 0.5 + 0.01 * lr, "test": 0.5} if lr < results else {"status": "diverged"}
+        sweep.run({"lr": lr}, 0, **result)
+    [curve] = budget_curves(ranked(sweep))
+    assert curve.budgets[curve.begins] == first
+    missed = [math.comb(settings - results, k) / math.comb(settings, k) for k in curve.budgets]
+    assert [share <= 0.1 + 1e-9 for share in missed] == [k >= first for k in curve.budgets]
+
+
 @pytest.mark.parametrize("settings", [1, 2, 5, 20, 3333])
 def test_the_best_of_k_numbers_is_expected_where_the_formula_says(settings):
     """Of the numbers 1..N the largest of k drawn without replacement has the mean k (N + 1) / (k + 1)."""

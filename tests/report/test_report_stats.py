@@ -7,9 +7,8 @@ import random
 import pytest
 import scipy.stats
 
-from resweep.report.inference import detection_power, hedges, holm, signed_rank
+from resweep.report.inference import detection_power, fresh_seeds, hedges, holm, signed_rank
 from resweep.report.stats import (
-    ALPHA,
     BETTER,
     MAX_SEEDS,
     NOT_DISTINGUISHABLE,
@@ -73,6 +72,7 @@ def test_the_bootstrap_interval_is_the_same_each_time_and_needs_three_values():
     assert bootstrap_interval(values) == bootstrap_interval(values)
     assert bootstrap_interval(values[:2]) is None
     assert bootstrap_interval([0.9, 0.9, 0.9]) == (0.9, 0.9)
+    assert bootstrap_interval([0.9758, 0.9758, 0.9758 + 1.2e-16]) == pytest.approx((0.9758, 0.9758))
 
 
 BEST = {0: 0.90, 1: 0.92, 2: 0.91, 3: 0.93}
@@ -161,7 +161,7 @@ def test_equal_differences_are_judged_by_the_sign_test(n, side):
     assert found.p == scipy.stats.binomtest(n, n).pvalue
     assert found.verdict == ((BETTER if side > 0 else WORSE) if significant else NOT_DISTINGUISHABLE)
     assert (found.low, found.high, found.effect, found.sign_test) == (None, None, None, True)
-    assert found.more_seeds == (None if significant else 6 - n)
+    assert found.more_seeds == (None if significant else 6)  # fresh ones: a sign test of its own
 
 
 def test_no_difference_in_any_seed_is_not_distinguishable():
@@ -232,6 +232,14 @@ def test_ties_up_to_rounding_share_a_rank():
     assert signed_rank([*noise[:5], 1e-8, -1e-8], 1e-6) is None  # five are left
 
 
+def test_equal_sizes_share_a_rank_on_both_sides_of_any_edge():
+    images = [3, -1, 3, 2, 3, 1, 3, 2]
+    for shift in (step * 2e-8 for step in range(-20, 21)):  # what single precision does to differences of accuracies
+        moves = [shift if place % 2 else -shift for place in range(len(images))]
+        values = [math.copysign(abs(count) / 360 + move, count) for count, move in zip(images, moves, strict=True)]
+        assert signed_rank(values, 1e-6) == signed_rank(images)
+
+
 @pytest.mark.parametrize("n", [3, 5, 30])
 def test_hedges_factor_takes_the_bias_away(n):
     """The mean of a noncentral t variable with effect delta sqrt(n) is delta sqrt(n) / factor."""
@@ -257,21 +265,37 @@ def test_power_is_that_of_the_noncentral_t(effect, n, level):
     assert detection_power(effect, n, level) == pytest.approx(expected, abs=2e-3)
 
 
-@pytest.mark.parametrize("level", [ALPHA, ALPHA / 66, 1e-8])
-def test_further_seeds_are_the_first_with_enough_power(level):
+def test_fresh_seeds_are_the_first_with_enough_power_on_their_own():
+    """Differences 1, 0, 2, -1 of 100: mean 0.5, sd sqrt(5/3), Hedges' factor sqrt(pi / 6); a family of one at 5 %."""
     other = dict.fromkeys(range(4), 0.5)
-    ours = {0: 0.51, 1: 0.50, 2: 0.52, 3: 0.49}  # mean 0.005, sd 0.01 sqrt(5 / 3)
-    found = paired_difference(ours, other, adjust=lambda p: 1.0, level=level)
-    effect = 0.5 / math.sqrt(5 / 3)
-    powers = [scipy.stats.nct.sf(scipy.stats.t.isf(level / 2, n - 1), n - 1, effect * math.sqrt(n))
-              for n in (4 + found.more_seeds - 1, 4 + found.more_seeds)]  # fmt: skip
-    assert powers[0] < POWER <= powers[1]
+    ours = {0: 0.51, 1: 0.50, 2: 0.52, 3: 0.49}
+    effect = 0.5 / math.sqrt(5 / 3) * math.sqrt(math.pi / 6)
+    for adjust in (None, lambda p: 1.0):  # how many other comparisons there were does not matter
+        found = paired_difference(ours, other, adjust=adjust)
+        n = found.more_seeds
+        powers = [scipy.stats.nct.sf(scipy.stats.t.isf(0.025, k - 1), k - 1, effect * math.sqrt(k)) for k in (n - 1, n)]
+        assert powers[0] < POWER <= powers[1]
+        assert found.effect == pytest.approx(effect)
 
 
-def test_no_number_of_further_seeds_where_it_would_say_nothing():
+@pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (-0.5, 34), (0.8, 15)])
+def test_fresh_seeds_are_those_of_the_textbooks(effect, n):
+    assert fresh_seeds(effect) == n
+
+
+def test_three_fresh_seeds_are_the_least():
+    """Even where two would do: three are what a verdict takes."""
+    assert detection_power(1000.0, 2) > POWER
+    assert fresh_seeds(1000.0) == 3
+    ours = {0: 0.90, 1: 0.9101, 2: 0.92}
+    found = paired_difference(ours, dict.fromkeys(range(3), 0.5), adjust=lambda p: 1.0)
+    assert (found.verdict, found.more_seeds) == (NOT_DISTINGUISHABLE, 3)
+
+
+def test_no_number_of_fresh_seeds_where_it_would_say_nothing():
     other = dict.fromkeys(range(4), 0.5)
     tiny = {0: 0.51, 1: 0.49, 2: 0.511, 3: 0.4901}
-    assert detection_power(0.00027 / 0.0115, MAX_SEEDS + 4) < POWER
+    assert detection_power(0.00027 / 0.0115, MAX_SEEDS) < POWER
     assert paired_difference(tiny, other).more_seeds is None
     zero = {0: 0.51, 1: 0.49, 2: 0.51, 3: 0.49}
     assert paired_difference(zero, other).more_seeds is None

@@ -47,6 +47,32 @@ def test_a_monitored_loss_ranks_the_smallest_first(plant):
     assert table.shown == "test/accuracy"
 
 
+def test_equal_means_are_ordered_by_the_lower_validation_loss(plant):
+    """Then by the plan; means that are equal but for the order of additions count as equal."""
+    losses = {"high": 0.5, "none": None, "low": 0.1, "again": 0.10000000001, "worse": 0.01}
+    sweep = plant()
+    for place, (name, loss) in enumerate(losses.items()):
+        for seed in range(3):
+            val = (1 + (seed + place) % 3) / 10 / 0.9 * (1 + 1e-12 * place) - (0.01 if name == "worse" else 0)
+            metrics = {"val/accuracy": val, "test/accuracy": 0.5} | ({} if loss is None else {"val/loss": loss + seed})
+            sweep.run({"model": name}, seed, metrics=metrics)
+    sweep.run({"model": "low"}, 3, status="pending", metrics={"val/loss": 99.0})  # no result: does not count
+    table = ranking(load_sweep(sweep.finish()))
+    assert [row.values["model"] for row in table.rows] == ["low", "again", "high", "none", "worse"]
+    assert [row.loss for row in table.rows] == pytest.approx([1.1, 1.1, 1.5, math.inf, 1.01])
+    assert len({row.val.mean for row in table.rows[:4]}) > 1
+
+
+def test_a_setting_is_all_broken_when_no_run_came_through(plant):
+    sweep = plant()
+    states_of = {"a": ("failed", "diverged"), "b": ("diverged", "pending"), "c": ("failed", "completed")}
+    for model, states in states_of.items():
+        for seed, status in enumerate(states):
+            sweep.run({"model": model}, seed, 0.5, 0.5, status=status)
+    found = {row.values["model"]: row.all_broken for row in ranking(load_sweep(sweep.finish())).rows}
+    assert found == {"a": True, "b": False, "c": False}
+
+
 def test_only_columns_that_differ(plant):
     sweep = plant()
     for lr in (0.1, 0.01):

@@ -102,6 +102,24 @@ def test_names_that_belong_elsewhere_are_explained() -> None:
         parse_where("seed<3").kept(ROWS, {"seed": "differs between runs"})
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("optimizer==adm", ["--where: no row has optimizer adm; there are adam, sgd; did you mean adam?"]),
+        ("optimizer!=adm or optimizer in (sgd, x)", [
+            "--where: no row has optimizer adm; there are adam, sgd; did you mean adam?",
+            "--where: no row has optimizer x; there are adam, sgd",
+        ]),
+        ("lr==0.2", ["--where: no row has lr 0.2; there are 0, 1, 2, 3, 4, 5, 6, 7 and 2 more"]),
+        ("lr==3.0 and optimizer==null and lr<0", []),
+    ],
+)  # fmt: skip
+def test_values_that_no_row_has_are_told_with_those_there_are(text: str, lines: list[str]) -> None:
+    rows = [{"optimizer": "sgd" if number else "adam", "lr": number} for number in range(10)]
+    assert parse_where(text).absent(rows) == lines
+    assert parse_where(text).absent([]) == []
+
+
 def test_no_row_is_no_mistake() -> None:
     assert parse_where("anything<3").kept([]) == []
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 TRACKING_FILE = "tracking.json"
 """In a run's folder: under which name a service knows the run, so that a continued run goes on there."""
 
-REPEATS = ("seed", "data.fold")
-
 
 class Tracker:
     """A logger that knows its run's folder and is told beginning, test and end of the run."""

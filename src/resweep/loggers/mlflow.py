@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,8 @@ from resweep.stopping import Interrupted
 SERVICE = "mlflow"
 LOCK_FILE = ".mlflow.lock"
 ALLOW_FILES = "MLFLOW_ALLOW_FILE_STORE"
+USER = re.compile(r"(?<=://)[^/?#\s]*@")
+LOG = logging.getLogger(__name__)
 
 
 class RunMLflowLogger(MLFlowLogger, Tracker):
@@ -28,6 +34,9 @@ class RunMLflowLogger(MLFlowLogger, Tracker):
 
     A continued run goes on in the same MLflow run. Diverged and pruned runs are FINISHED with the tag
     ``resweep.status``; runs that failed are FAILED, interrupted ones KILLED until they are continued.
+
+    Training does not depend on the store: when it no longer answers, that is said once in the run's log, and the
+    metrics wait for the end of the run, when all of them are sent.
 
     Args:
         save_dir: the run's folder.
@@ -39,7 +48,7 @@ class RunMLflowLogger(MLFlowLogger, Tracker):
         tags: further tags of the run.
 
     Raises:
-        MlflowException: the store cannot be reached.
+        MlflowException: the store cannot be reached when the run begins, or when it has ended.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class RunMLflowLogger(MLFlowLogger, Tracker):
         tags: dict[str, str] | None = None,
     ) -> None:
         self.run_dir = Path(save_dir).absolute()
+        self._unsent: list[tuple[dict[str, float], int | None]] = []
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or str(self.run_dir.parents[1] / "mlruns")
         if "://" not in uri and uri != "databricks":
             uri = Path(uri.removeprefix("file:")).absolute().as_uri()
@@ -66,13 +76,15 @@ class RunMLflowLogger(MLFlowLogger, Tracker):
         Lightning's own way sets the address for the whole process, and the next run would inherit it.
         """
         if not self._initialized:
-            self._begin()
+            with _without_user():
+                self._begin()
             self._initialized = True
         return self._mlflow_client
 
     def _begin(self) -> None:
         client, kept = self._mlflow_client, read_tracking(self.run_dir, SERVICE)
-        if kept.get("tracking_uri") == self._tracking_uri:
+        address = without_secrets(self._tracking_uri)
+        if kept.get("tracking_uri") == address:
             self._run_id = kept["run_id"]
             self._experiment_id = client.get_run(self._run_id).info.experiment_id
             client.update_run(self._run_id, "RUNNING")
@@ -85,7 +97,7 @@ class RunMLflowLogger(MLFlowLogger, Tracker):
         run = client.create_run(self._experiment_id, tags=all_tags, run_name=self.run_dir.name)
         self._run_id = run.info.run_id
         self._initialized = True  # what follows asks for the client
-        keep_tracking(self.run_dir, SERVICE, tracking_uri=self._tracking_uri, run_id=self._run_id)
+        keep_tracking(self.run_dir, SERVICE, tracking_uri=address, run_id=self._run_id)
         self.log_hyperparams(values)
 
     def _found_or_made(self, client: MlflowClient) -> str:
@@ -102,14 +114,59 @@ class RunMLflowLogger(MLFlowLogger, Tracker):
     def _alone(self) -> Any:
         return one_at_a_time(self.run_dir.parents[1] / LOCK_FILE)
 
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Send metrics; once the store has not answered they are kept, as each attempt may last for minutes."""
+        if not self._unsent:
+            try:
+                return super().log_metrics(metrics, step)
+            except MlflowException as error:
+                self._warn("the metrics from here on are sent when the run has ended", error)
+        self._unsent.append((dict(metrics), step))
+        return None
+
     def finalize(self, status: str = "success") -> None:
         """Say that the run failed or was interrupted; Lightning's success is only the end of a stage."""
-        if self._initialized and status != "success":
-            stopped = isinstance(sys.exc_info()[1], (Interrupted, KeyboardInterrupt))
+        if not self._initialized or status == "success":
+            return
+        if self._unsent:
+            LOG.warning("MLflow: %d rows of metrics were not sent; metrics.csv has them", len(self._unsent))
+            return
+        stopped = isinstance(sys.exc_info()[1], (Interrupted, KeyboardInterrupt))
+        try:
             self.experiment.set_terminated(self._run_id, "KILLED" if stopped else "FAILED")
+        except MlflowException as error:  # must not hide why the run has ended
+            self._warn("it still shows this run as running", error)
 
     def finish(self, record: Record) -> None:
-        """Write the final metrics at the best epoch, and the status."""
-        self.log_metrics(end_of(record), step=record.best_epoch or 0)
-        self.experiment.set_tag(self._run_id, "resweep.status", record.status)
-        self.experiment.set_terminated(self._run_id, "FINISHED")
+        """Write what could not be sent before, the final metrics at the best epoch, and the status.
+
+        Raises:
+            MlflowException: the store cannot be reached.
+        """
+        with _without_user():
+            for metrics, step in [*self._unsent, (end_of(record), record.best_epoch or 0)]:
+                super().log_metrics(metrics, step)
+            self.experiment.set_tag(self._run_id, "resweep.status", record.status)
+            self.experiment.set_terminated(self._run_id, "FINISHED")
+
+    def _warn(self, consequence: str, error: MlflowException) -> None:
+        LOG.warning("MLflow did not take what was sent; %s: %s", consequence, USER.sub("", str(error)))
+
+
+def without_secrets(uri: str) -> str:
+    """Return an address without user, password and parameters.
+
+    Example:
+        >>> without_secrets("https://ann:secret@host:5000/path?token=1")
+        'https://host:5000/path'
+    """
+    return USER.sub("", uri).partition("?")[0]
+
+
+@contextmanager
+def _without_user() -> Iterator[None]:
+    """Keep user and password of an address out of an error's message, which the run's record keeps."""
+    try:
+        yield
+    except MlflowException as error:
+        raise MlflowException(USER.sub("", str(error))) from None

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+import netrc
+import os
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
+from resweep.errors import Problem, RequestError
 from resweep.loggers import Tracker, described, end_of, keep_tracking, read_tracking
 from resweep.record import Record
 
 SERVICE = "wandb"
+WITHOUT_LOGIN = frozenset({"offline", "dryrun", "disabled"})
 
 
 class RunWandbLogger(WandbLogger, Tracker):
@@ -30,7 +36,7 @@ class RunWandbLogger(WandbLogger, Tracker):
         tags: tags of the run.
 
     Raises:
-        wandb.errors.UsageError: nobody has logged in, and ``offline`` is not set.
+        RequestError: nobody has logged in, and ``offline`` is not set.
     """
 
     def __init__(
@@ -42,6 +48,9 @@ class RunWandbLogger(WandbLogger, Tracker):
         tags: list[str] | None = None,
     ) -> None:
         self.run_dir = Path(save_dir).absolute()
+        if not offline and not has_login():
+            message = "needs a login: run `wandb login`, or set logger.offline=true to keep the runs in files"
+            raise RequestError(Problem("logger", SERVICE, message))
         super().__init__(
             name=self.run_dir.name,
             save_dir=str(self.run_dir),
@@ -85,3 +94,30 @@ class RunWandbLogger(WandbLogger, Tracker):
         if run is not None:
             run.finish(exit_code=status)
             self._experiment = None
+
+
+def has_login() -> bool:
+    """Return whether Weights & Biases knows who writes, or works without a connection and need not know.
+
+    Credentials are looked for and not tried. Versions before 0.26 cannot be asked without a question on the screen:
+    where they have no key of their own and none is in the netrc file, they are left to say so themselves.
+    """
+    settings: Any = wandb.setup().settings
+    if settings.mode in WITHOUT_LOGIN or settings.api_key or getattr(settings, "identity_token_file", None):
+        return True
+    if _netrc_knows(str(settings.base_url)):
+        return True
+    return "prompt" not in inspect.signature(wandb.login).parameters or wandb.login(prompt=False, verify=False)
+
+
+def _netrc_knows(address: str) -> bool:
+    """Whether the user's netrc file has an entry for a server; a file that cannot be read has none."""
+    given = os.environ.get("NETRC")
+    home = Path.home()
+    for path in [Path(given).expanduser()] if given else [home / ".netrc", home / "_netrc"]:
+        try:
+            if urlsplit(address).hostname in netrc.netrc(path).hosts:
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False

@@ -7,7 +7,7 @@ of one run of each setting; without that file, in the sweep's plan and the run's
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
@@ -15,8 +15,7 @@ from typing import Any
 
 from resweep.console import value as exact_text
 from resweep.errors import Problem, RequestError
-from resweep.record import CONFIG_FILE
-from resweep.report.differences import other_images
+from resweep.report.differences import LISTED, other_images
 from resweep.report.load import RunRecord, Sweep
 from resweep.report.results import override_key, run_overrides
 from resweep.report.stats import ROUNDING
@@ -97,12 +96,12 @@ def sweep_labels(sweeps: Sequence[Sweep]) -> list[str]:
     return [str(sweep.dir) if names.count(sweep.name) > 1 else sweep.name for sweep in sweeps]
 
 
-def joined(sweeps: Sequence[Sweep], labels: Sequence[str], folder: Path) -> Sweep:
-    """Return one sweep with the runs of several.
+def joined(sweeps: Sequence[Sweep], labels: Sequence[str], folder: Path) -> tuple[Sweep, list[str]]:
+    """Return one sweep with the runs of several, and what was found in putting them together.
 
-    Settings with equal values become one, so that further seeds in a second sweep add to the first one's. They stay
-    apart, told by the sweep's name, where the sweeps have read other data or split it otherwise, or where the same seed
-    has given another result, be it by other software or other hardware.
+    Settings with equal values become one, so that further seeds in a second sweep add to the first one's. Two sweeps
+    stay apart, told by their names, where they have read other data or split it otherwise, or where the same seed of
+    the same config has given another result, be it by other software or other hardware; the others become one.
 
     Args:
         sweeps: loaded sweeps.
@@ -111,39 +110,38 @@ def joined(sweeps: Sequence[Sweep], labels: Sequence[str], folder: Path) -> Swee
 
     Returns:
         A sweep whose runs have the values of the columns as their swept values; its ``base`` is what all have in
-        common.
+        common. Then a line for each two sweeps in which runs of the same config and seed have other results.
     """
     settings = [one for sweep, label in zip(sweeps, labels, strict=True) for one in _settings(sweep, label)]
     columns = _columns(sweeps, settings)
     named = dict(zip(labels, sweeps, strict=True))
-    apart = _need_names(settings, columns, named)
+    twins = _twins(settings, columns)
+    places = _places(labels, {*twins, *_on_other_images(settings, columns, named)})
     folds = any("data.fold" in run.swept for sweep in sweeps for run in sweep.runs)
     runs = []
     for setting in settings:
-        values = ({SWEEP: setting.sweep} if apart else {}) | {key: setting.config.get(key) for key in columns}
+        place = places.get(setting.sweep)
+        values = ({} if place is None else {SWEEP: place}) | {key: setting.config.get(key) for key in columns}
         for run in setting.runs:
-            runs.append(_joined_run(named[setting.sweep], setting, run, values, folds, apart))
+            runs.append(_joined_run(named[setting.sweep], setting, run, values, folds, place))
     planned = sum(sum(sweep.counts.values()) for sweep in sweeps)
     request = {"base": _common(settings, columns), "counts": {"runs": planned}, "runs": [run.folder for run in runs]}
     damaged = [f"{label}/{line}" for label, sweep in named.items() for line in sweep.damaged]
-    return Sweep(folder, " + ".join(labels), request, runs, damaged)
+    whole = Sweep(folder, " + ".join(labels), request, runs, damaged)
+    return whole, [_twins_text(one, other, runs) for (one, other), runs in twins.items()]
 
 
 def config_of(sweep: Sweep, run: RunRecord) -> dict[str, Any]:
     """Return a run's frozen config by dotted key, groups by their choice and without machine facts.
 
-    Where ``config.yaml`` is missing or damaged, the values that the plan and the record tell stand in for it.
+    Where ``config.yaml`` is missing or damaged, the values that the plan and the record tell stand in for it; a damaged
+    one is named in the sweep's ``damaged``.
     """
-    import yaml
+    from resweep.config import flatten, is_machine_fact
 
-    from resweep.config import flatten, is_machine_fact, load_yaml
-
-    try:
-        frozen = load_yaml((run.dir / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        frozen = None
-    # The overrides of a single run are texts, the values of its config are not.
-    flat = run.swept | flatten(frozen) if isinstance(frozen, dict) else sweep.base | run.swept
+    frozen = sweep.config(run)
+    # Overrides say what was asked for, the config what was done: "auto" has become a number there.
+    flat = sweep.base | run.swept if frozen is None else run.swept | flatten(frozen)
     chosen = {key.partition(".")[2]: value for key, value in flat.items() if key.startswith(f"{CHOICES}.")}
     flat = chosen | {key: value for key, value in flat.items() if not key.startswith(f"{CHOICES}.")}
     return {key: value for key, value in flat.items() if not is_machine_fact(key) and key not in REPEATS}
@@ -188,26 +186,58 @@ def _follows(key: str, settings: Sequence[Setting]) -> bool:
     return not any(_differs(key, same) for same in by_choice.values())
 
 
-def _need_names(settings: Sequence[Setting], columns: Sequence[str], named: Mapping[str, Sweep]) -> bool:
-    """Whether two sweeps have settings of the same values that must not become one."""
+def _meetings(settings: Sequence[Setting], columns: Sequence[str]) -> list[tuple[Setting, Setting]]:
+    """The pairs of settings of two sweeps that have the same values."""
     same: dict[tuple[str | None, ...], list[Setting]] = {}
     for setting in settings:
         same.setdefault(tuple(setting.text(key) for key in columns), []).append(setting)
-    pairs = [pair for group in same.values() for pair in combinations(group, 2) if pair[0].sweep != pair[1].sweep]
-    if any(_contradict(*pair) for pair in pairs):
-        return True
-    meeting = dict.fromkeys((one.sweep, other.sweep) for one, other in pairs)
-    return any(other_images({label: named[label] for label in labels}) for labels in meeting)
+    return [pair for group in same.values() for pair in combinations(group, 2) if pair[0].sweep != pair[1].sweep]
 
 
-def _contradict(one: Setting, other: Setting) -> bool:
-    """Whether both have carried out the same seed, with other results."""
-    results = {(run.seed, run.swept.get("data.fold")): run for run in one.runs if run.status == "completed"}
+def _twins(settings: Sequence[Setting], columns: Sequence[str]) -> dict[tuple[str, str], list[RunRecord]]:
+    """For two sweeps the first one's runs that the second one has carried out too, with other results."""
+    found: dict[tuple[str, str], list[RunRecord]] = {}
+    for one, other in _meetings(settings, columns):
+        if runs := _contradicted(one, other):
+            found.setdefault((one.sweep, other.sweep), []).extend(runs)
+    return found
+
+
+def _on_other_images(
+    settings: Sequence[Setting], columns: Sequence[str], named: Mapping[str, Sweep]
+) -> list[tuple[str, str]]:
+    """The pairs of sweeps that have settings of the same values and have not seen the same images."""
+    meeting = dict.fromkeys((one.sweep, other.sweep) for one, other in _meetings(settings, columns))
+    return [labels for labels in meeting if other_images({label: named[label] for label in labels})]
+
+
+def _places(labels: Sequence[str], apart: Collection[tuple[str, str]]) -> dict[str, str]:
+    """What tells each sweep's settings in the joint ranking: its name, or for all that may become one their names."""
+    if not apart:
+        return {}
+    alone = {label for pair in apart for label in pair}
+    together = " + ".join(label for label in labels if label not in alone)
+    return {label: label if label in alone else together for label in labels}
+
+
+def _twins_text(one: str, other: str, runs: Sequence[RunRecord]) -> str:
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    ids = ", ".join(run.id for run in runs[:LISTED]) + (" ..." if len(runs) > LISTED else "")
+    return f"{count} of the same config and seed have other results in {one} and {other}, which stay apart: {ids}"
+
+
+def _contradicted(one: Setting, other: Setting) -> list[RunRecord]:
+    """The first one's runs of which the other has carried out the same seed with other results."""
+    results: dict[tuple[Any, Any], list[RunRecord]] = {}
     for run in other.runs:
-        twin = results.get((run.seed, run.swept.get("data.fold")))
-        if run.status == "completed" and twin is not None and _results_differ(run, twin):
-            return True
-    return False
+        if run.status == "completed":
+            results.setdefault((run.seed, run.swept.get("data.fold")), []).append(run)
+    return [
+        run
+        for run in one.runs
+        if run.status == "completed"
+        and any(_results_differ(run, twin) for twin in results.get((run.seed, run.swept.get("data.fold")), ()))
+    ]
 
 
 def _results_differ(one: RunRecord, other: RunRecord) -> bool:
@@ -217,14 +247,14 @@ def _results_differ(one: RunRecord, other: RunRecord) -> bool:
 
 
 def _joined_run(
-    sweep: Sweep, setting: Setting, run: RunRecord, values: dict[str, Any], folds: bool, apart: bool
+    sweep: Sweep, setting: Setting, run: RunRecord, values: dict[str, Any], folds: bool, place: str | None
 ) -> JoinedRun:
     repeat = {} if run.seed is None else {"seed": run.seed}
     if folds:
         repeat["data.fold"] = run.swept.get("data.fold", sweep.base.get("data.fold"))
     given = {field.name: getattr(run, field.name) for field in fields(run)}
     found = JoinedRun(**given, sweep=setting.sweep)
-    digest = f"{setting.sweep}:{run.config_digest}" if apart and run.config_digest is not None else run.config_digest
+    digest = run.config_digest if place is None or run.config_digest is None else f"{place}:{run.config_digest}"
     return replace(found, swept=values | repeat, overrides=run_overrides(sweep, run), config_digest=digest)
 
 

@@ -1,9 +1,10 @@
-"""What to do next, as complete commands: look at the curves, finish what is missing, add seeds that would decide."""
+"""What to do next, as complete commands: look at the curves, finish what is missing, decide with fresh seeds."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from resweep.claim import holder
 from resweep.record import FINISHED
@@ -12,22 +13,29 @@ from resweep.report.results import override_key, run_overrides
 from resweep.report.stats import MIN_SEEDS, NOT_DISTINGUISHABLE, ONE_SEED, TOO_FEW_SEEDS
 from resweep.report.table import REPEATS, Ranking, SettingRow
 
-MOST = 3
-"""Commands that a screen ends with."""
+MOST_RESUMED = 2
+"""Commands that resume something, of which there is one for each sweep or single run."""
 
 MOST_RUNS = 100
-"""Runs of a command that adds seeds; a proposal that takes more is no help."""
+"""Runs of the sweep with fresh seeds; a proposal that takes more is no help."""
+
+GIVEN_UP = FINISHED | {"failed"}
+"""States of runs that resuming need not bring to a result; while there are others, more seeds can wait."""
 
 
 def next_commands(sweeps: Sequence[Sweep], table: Ranking) -> list[str]:
-    """Return up to three commands, quoted for the shell.
+    """Return a few commands, quoted for the shell.
+
+    While runs are missing there is nothing but to resume them. Where the best setting cannot be told from the next one,
+    both are to be trained again with fresh seeds, and those sweeps compared alone: see ``more_seeds`` in
+    :class:`resweep.report.stats.Difference`.
 
     Args:
         sweeps: what is compared.
         table: their ranking.
     """
-    commands = [*_resume(sweeps), *_settle(sweeps, table)][: MOST - 1]
-    return [_tensorboard(sweeps), *commands]
+    missing = any(set(sweep.counts) - GIVEN_UP for sweep in sweeps)
+    return [_tensorboard(sweeps), *_resume(sweeps)[:MOST_RESUMED], *([] if missing else _settle(sweeps, table))]
 
 
 def rival(table: Ranking) -> SettingRow | None:
@@ -59,40 +67,44 @@ def _resumable(run: RunRecord) -> bool:
 
 
 def _settle(sweeps: Sequence[Sweep], table: Ranking) -> list[str]:
-    """The sweep with the further seeds that would tell the best setting from its nearest rival."""
+    """Train the best setting and its nearest rival with fresh seeds, and compare these runs alone."""
     other, best = rival(table), table.best
     if other is None or best is None or table.unit != "seed" or len(sweeps) > 1 or not sweeps[0].request:
         return []
     difference = other.difference
-    more = max(1, MIN_SEEDS - difference.n) if difference.verdict != NOT_DISTINGUISHABLE else difference.more_seeds
-    seeds = [run.seed for row in table.rows for run in row.runs if run.seed is not None]
-    overrides = _both(sweeps[0], best, other)
-    if more is None or not seeds or overrides is None:
+    fresh = difference.more_seeds if difference.verdict == NOT_DISTINGUISHABLE else MIN_SEEDS
+    used = [run.seed for row in table.rows for run in row.runs if run.seed is not None]
+    if fresh is None or not used or 2 * fresh > MOST_RUNS:
         return []
-    texts, settings = overrides
-    if more * settings > MOST_RUNS:
-        return []
-    first = max(seeds) + 1
-    seed = f"seed={first}" if more == 1 else f"seed=range({first},{first + more})"
-    words = ["resweep", "train", "-m", *texts, seed, f"sweep_name={sweeps[0].name}-more-seeds"]
-    return [shlex.join(words)]
+    sweep, first = sweeps[0], max(used) + 1
+    place = [str(text) for text in sweep.request.get("overrides") or () if override_key(str(text)) == "runs_dir"]
+    seeds, folder = f"seed=range({first},{first + fresh})", _runs_dir(sweep, place)
+    commands, folders = [], []
+    for number, texts in enumerate(_requests(sweep, best, other), 1):
+        name = f"{sweep.name}-fresh-seeds" + (f"-{number}" if number > 1 else "")
+        commands.append(shlex.join(["resweep", "train", "-m", *place, *texts, seeds, f"sweep_name={name}"]))
+        folders.append(str(folder / name))
+    return [*commands, shlex.join(["resweep", "compare", *folders])]
 
 
-def _both(sweep: Sweep, best: SettingRow, other: SettingRow) -> tuple[list[str], int] | None:
-    """Overrides that ask for two settings, and for how many settings they ask in all.
+def _requests(sweep: Sweep, best: SettingRow, other: SettingRow) -> list[list[str]]:
+    """Overrides that ask for two settings and for no other one.
 
-    Where two settings differ in more than one key, the combinations of their values come with them.
+    One list where they differ in a single key; else one for each, because a sweep would add all combinations.
     """
-    texts = [run_overrides(sweep, row.runs[0]) for row in (best, other)]
-    ours, others = ({override_key(text): text for text in one} for one in texts)
-    if set(ours) != set(others):
-        return None
-    kept = [str(text) for text in sweep.request.get("overrides") or () if override_key(str(text)) == "runs_dir"]
-    settings = 1
-    for key in [key for key in ours if key not in REPEATS]:
-        if ours[key] == others[key]:
-            kept.append(ours[key])
-        else:
-            settings *= 2
-            kept.append(f"{ours[key]},{others[key].partition('=')[2]}")
-    return kept, settings
+    both = [run_overrides(sweep, row.runs[0]) for row in (best, other)]
+    ours, others = ({override_key(text): text for text in one if override_key(text) not in REPEATS} for one in both)
+    differing = [key for key in ours if ours[key] != others.get(key)]
+    if set(ours) != set(others) or len(differing) != 1:
+        return [list(ours.values()), list(others.values())]
+    (key,) = differing
+    return [[f"{text},{others[key].partition('=')[2]}" if text is ours[key] else text for text in ours.values()]]
+
+
+def _runs_dir(sweep: Sweep, place: Sequence[str]) -> Path:
+    """Where the new sweep will lie: beside this one, unless this one was moved or copied."""
+    planned = sweep.base.get("runs_dir") or (place[-1].partition("=")[2] if place else None)
+    here = sweep.dir.parent
+    if planned is None or Path(planned) == here.resolve():
+        return here
+    return Path(planned) if place else Path("runs")

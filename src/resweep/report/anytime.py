@@ -43,8 +43,10 @@ def time_to_target(table: Ranking, target: float | None = None) -> TimeToTarget 
     The default target is the value that three quarters of the completed runs of the better half of the settings reach
     at their best epoch, the r-th best of these n runs' best values with r = ceil(0.75 n): high enough that a run must
     have learned something, even where half of a sweep's learning rates are hopeless, low enough that most good runs
-    have a time. A run that broke counts as one that never got there, even if its metric was there
-    before it broke. Runs under way, waiting, interrupted or pruned are left out.
+    have a time. A run that broke counts as one that never got there, even if its metric was there before it broke. A
+    pruned run counts like a completed one: with its time if it got there before it was stopped, else as one that never
+    did, for it was stopped as it did badly; but the default target is set by completed runs only. Runs under way,
+    waiting or interrupted are left out.
 
     Args:
         table: a ranked sweep.
@@ -152,7 +154,9 @@ def _path(table: Ranking, run: RunRecord) -> _Path | None:
     seconds = numpy.full(len(value), numpy.nan)
     if "seconds" in columns:
         without_gap = epochs == numpy.arange(1, len(epochs) + 1)
-        seconds[without_gap] = cells[columns.index("seconds")][without_gap]
+        taken = cells[columns.index("seconds")]
+        known = without_gap & (taken > 0)  # no epoch takes no time: such a value was not measured
+        seconds[known] = taken[known]
     return _Path(epochs, numpy.cumsum(seconds), best)
 
 
@@ -205,7 +209,7 @@ def _by_problem(setting: SettingTime, by: str) -> list[tuple[tuple[int, int | No
 
 
 def _profile(row: SettingRow, times: list[tuple[float, float]]) -> ProfileCurve:
-    """Share of the times within each ratio to the fastest."""
+    """Share of the times, which are positive, within each ratio to the fastest."""
     ratios = sorted(1.0 if time == fastest else time / fastest for time, fastest in times if math.isfinite(time))
     steps = {1.0: 0.0} | {ratio: place / len(times) for place, ratio in enumerate(ratios, 1)}
     return ProfileCurve(row, list(steps), list(steps.values()), len(times))

@@ -16,6 +16,9 @@ MAX_BUDGETS = 50
 SHARE = 0.95
 """Share of the searches whose result lies in the band of a budget curve."""
 
+MOSTLY_FOUND = 0.9
+"""Share of the searches that must have a result for a budget curve to say something at that budget."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetCurve:
@@ -44,6 +47,15 @@ class BudgetCurve:
     test: list[float] | None
     settings: int
     failed: int
+
+    @property
+    def begins(self) -> int:
+        """Place in the lists of the first budget at which 90 % of the searches have a result.
+
+        Before it the expected result is that of the few searches that found one: where eight of nine settings failed,
+        one setting's result, whatever the budget. At the last budget every search has a result.
+        """
+        return next(place for place, share in enumerate(self.found) if share >= MOSTLY_FOUND - 1e-9)
 
 
 def budget_curve(text: str, rows: list[SettingRow]) -> BudgetCurve:

@@ -30,7 +30,7 @@ def setting_grid(table: Ranking, rows: Sequence[SettingRow], plus_minus: str = "
     more = any(_more_text(row.difference) != EMPTY for row in rows)
     incomplete = any(row.not_completed for row in rows)
     columns = [*table.names.values(), "n", table.monitor, *([table.shown] if table.shown is not None else [])]
-    columns += (["vs best", "verdict"] if compared else []) + ([f"more {table.unit}s"] if more else [])
+    columns += (["vs best", "verdict"] if compared else []) + ([f"fresh {table.unit}s"] if more else [])
     columns += ["time", *(["not completed"] if incomplete else [])]
     cells = []
     for row in rows:
@@ -95,7 +95,8 @@ def note(table: Ranking, rows: Sequence[SettingRow], plus_minus: str = "±") -> 
     if any(difference.sign_test for difference in differences):
         parts.append(f"sign test, which takes 6 {unit}, where all {unit} differ by the same amount")
     if any(_more_text(difference) != EMPTY for difference in differences):
-        parts.append(f"more {unit}: how many further ones would show the observed difference, with 80 % power")
+        text = f"fresh {unit}: how many of each, as a new sweep compared on its own, show the observed difference"
+        parts.append(f"{text} with 80 % power")
     if len({row.broken for row in rows if row.val.n}) > 1:
         parts.append("settings with failed, diverged or lost runs rank below the others")
     return "; ".join(parts)
@@ -134,7 +135,7 @@ def _verdict_texts(difference: Difference | None, first: bool) -> list[str]:
 
 
 def _more_text(difference: Difference | None) -> str:
-    """How many further seeds; a difference of nothing takes any number."""
+    """How many fresh seeds; a difference of nothing takes any number."""
     if difference is None or difference.verdict != NOT_DISTINGUISHABLE:
         return EMPTY
     return ">1000" if difference.more_seeds is None else str(difference.more_seeds)

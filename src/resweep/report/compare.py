@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from resweep.console import readable
 from resweep.errors import Problem, RequestError, nearest_name
+from resweep.record import CURVES_PARQUET, REPORT_FILE, RESULTS_FILE, RESULTS_PARQUET
 from resweep.report import formats
 from resweep.report.across import Comparison, joined, sweep_labels
 from resweep.report.differences import comparison_warnings, doubts
@@ -18,10 +18,10 @@ from resweep.report.results import csv_text, write_results_csv
 from resweep.report.table import Ranking, ranking
 from resweep.report.terminal import screen
 from resweep.report.two_runs import ONE_EACH, are_two_runs, hidden_values, pair_grid, two_runs
-from resweep.report.view import View, shown_runs, shown_settings
+from resweep.report.view import View, absent_values, shown_runs, shown_settings
 
 FORMATS = ("table", "markdown", "latex", "json", "csv")
-REPORT, RESULTS, RESULTS_PARQUET, CURVES_PARQUET = "report.html", "results.csv", "results.parquet", "curves.parquet"
+ELSEWHERE = "--no-files only prints, --output DIR writes elsewhere"
 
 
 def compare(
@@ -72,11 +72,11 @@ def compare(
     labels = sweep_labels(sweeps)
     for sweep in sweeps:
         sweep.check_files()
-    whole = sweeps[0] if len(sweeps) == 1 else joined(sweeps, labels, Path(output or "."))
+    whole, twins = (sweeps[0], []) if len(sweeps) == 1 else joined(sweeps, labels, Path(output or "."))
     table = ranking(whole)
     _check_view(table, view)
-    warnings = comparison_warnings(sweeps, labels)
-    files = _write_all(dict(zip(labels, sweeps, strict=True)), table, output) if write else []
+    warnings = [*comparison_warnings(sweeps, labels), *twins, *absent_values(table, view)]
+    files = _write_all(dict(zip(labels, sweeps, strict=True)), table, output, twins) if write else []
     return _text(Comparison(sweeps, labels, table, warnings, files), view, format, width)
 
 
@@ -84,11 +84,11 @@ def _text(comparison: Comparison, view: View, form: str, width: int | None) -> s
     if form == "json":
         return formats.json_text(comparison, view)
     if form == "csv":
-        print("".join(f"warning  {readable(text)}\n" for text in comparison.warnings), end="", file=sys.stderr)
+        print("".join(f"warning  {printable(text)}\n" for text in comparison.warnings), end="", file=sys.stderr)
         return formats.csv(comparison, view)
     if form == "table":
         return screen(comparison, view, plus_minus(), width)
-    return readable({"markdown": formats.markdown, "latex": formats.latex}[form](comparison, view, plus_minus()))
+    return {"markdown": formats.markdown, "latex": formats.latex}[form](comparison, view, plus_minus())
 
 
 def plus_minus() -> str:
@@ -119,14 +119,14 @@ def _check_view(table: Ranking, view: View) -> None:
     shown_runs(table, view) if view.runs else shown_settings(table, view)
 
 
-def _write_all(named: dict[str, Sweep], table: Ranking, output: str | None) -> list[dict[str, str]]:
+def _write_all(named: dict[str, Sweep], table: Ranking, output: str | None, twins: list[str]) -> list[dict[str, str]]:
     if output is not None:
         folder = Path(output)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RequestError(Problem("--output", output, f"cannot be made: {error.strerror}")) from error
-        return [_write_files(table, folder, "--output", doubts(named))]
+            raise RequestError(Problem("--output", output, f"cannot be made: {error.strerror}; {ELSEWHERE}")) from error
+        return [_write_files(table, folder, "--output", [*doubts(named), *twins])]
     tables = [table] if len(named) == 1 else [ranking(sweep) for sweep in named.values()]
     return [_write_files(one, one.sweep.dir, "SWEEP_DIR") for one in tables]
 
@@ -136,12 +136,14 @@ def _write_files(table: Ranking, folder: Path, key: str, warnings: list[str] | N
     from resweep.report.html import write_report
 
     try:
-        write_results_csv(table.sweep, folder / RESULTS)
+        write_results_csv(table.sweep, folder / RESULTS_FILE)
         write_parquet(table.sweep, folder)
-        write_report(table.sweep, folder / REPORT, table, warnings)
+        write_report(table.sweep, folder / REPORT_FILE, table, warnings)
     except OSError as error:
-        raise RequestError(Problem(key, str(folder), f"cannot be written to: {error.strerror}")) from error
-    names = {"report": REPORT, "results": RESULTS, "results_parquet": RESULTS_PARQUET, "curves": CURVES_PARQUET}
+        message = f"cannot be written to: {error.strerror}; {ELSEWHERE}"
+        raise RequestError(Problem(key, str(folder), message)) from error
+    names = {"report": REPORT_FILE, "results": RESULTS_FILE, "results_parquet": RESULTS_PARQUET}
+    names |= {"curves": CURVES_PARQUET}
     return {name: str(folder / file) for name, file in names.items()}
 
 
@@ -154,7 +156,7 @@ def _two_runs(sweeps: list[Sweep], form: str, everything: bool, width: int | Non
         return formats.dumped({"a": names[0], "b": names[1], "facts": facts, "answer": ONE_EACH})
     if form == "csv":
         rows = [[*asdict(line).values(), line.change] for line in lines]
-        return csv_text(["part", "key", *names, "change"], rows).rstrip("\n")
+        return printable(csv_text(["part", "key", *names, "change"], rows), keep="\n\t").rstrip("\n")
     hidden = 0 if everything else hidden_values(lines)
     note = [f"{hidden} equal values hidden (--all)"] if hidden else []
     if form == "markdown":

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from resweep.record import COLUMNS, METRICS_FILE
+from resweep.record import COLUMNS, CURVES_PARQUET, METRICS_FILE
 
 if TYPE_CHECKING:
     import numpy
     import pandas
 
     from resweep.report.load import RunRecord
+
+OF_RUNS = ("id", "folder", "seed")
+"""Columns that stand before those of ``metrics.csv`` where the curves of many runs are one table, and swept keys."""
 
 LARGEST_EPOCH = 2**53
 """Above it a float no longer tells whole numbers apart."""
@@ -67,6 +70,27 @@ def read_curves(runs: Sequence[RunRecord]) -> tuple[dict[str, pandas.DataFrame],
     for header, (folders, blocks) in by_header.items():
         found |= _slices(_frame(header, blocks), folders, [len(block) for block in blocks])
     return {run.folder: found[run.folder] for run in runs if run.folder in found}, faults
+
+
+def curve_column(name: str, taken: Collection[str]) -> str:
+    """Return what a column of ``metrics.csv`` is called beside columns that already have the names ``taken``."""
+    return f"{name} ({METRICS_FILE})" if name in taken else name
+
+
+def name_faults(runs: Sequence[RunRecord], curves: Mapping[str, pandas.DataFrame]) -> list[str]:
+    """Return a line for each file with a column that has the name of a swept key, or of another column of all curves.
+
+    Args:
+        runs: loaded runs.
+        curves: their curves, as of :func:`read_curves`.
+    """
+    taken = {*OF_RUNS, *(key for run in runs for key in run.swept)}
+    faults = []
+    for folder, frame in curves.items():
+        for name in [name for name in frame.columns if name in taken]:
+            new = curve_column(name, taken)
+            faults.append(f"{folder}/{METRICS_FILE}: has a column {name}, called {new} in {CURVES_PARQUET}")
+    return faults
 
 
 def _frame(header: tuple[str, ...], blocks: list[numpy.ndarray]) -> pandas.DataFrame:

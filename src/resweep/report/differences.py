@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from resweep.report.load import RunRecord, Sweep, changes_since_planned
+from resweep.report.load import RunRecord, Sweep, changes_since_planned, without_repeats
+from resweep.report.table import monitored, shown_metric
 from resweep.report.words import value_text
 
 EPOCHS = "trainer.max_epochs"
@@ -28,7 +29,7 @@ def comparison_warnings(sweeps: Sequence[Sweep], labels: Sequence[str] | None = 
         labels: how the sweeps are called; None for their names.
     """
     named = dict(zip(labels or [sweep.name for sweep in sweeps], sweeps, strict=True))
-    lines = {label: (*_grouped(sweep.damaged), *changes_since_planned(sweep.request)) for label, sweep in named.items()}
+    lines = {label: (*grouped(sweep.damaged), *changes_since_planned(sweep.request)) for label, sweep in named.items()}
     faults = [f"{label}: {line}" for label, found in lines.items() for line in found]
     return [*faults, *doubts(named)]
 
@@ -39,7 +40,9 @@ def doubts(named: Mapping[str, Sweep]) -> list[str]:
     Args:
         named: the sweeps by what they are called.
     """
-    warnings = [f"{label}: {text}" for label, sweep in named.items() for text in _within(sweep)]
+    shown = _shown_in(named.values())
+    found = {label: [*_unmeasured(sweep, shown), *_within(sweep)] for label, sweep in named.items()}
+    warnings = [f"{label}: {text}" for label, texts in found.items() for text in texts]
     if len(named) < 2:
         return warnings
     monitors = {label: str(sweep.base.get("monitor")) for label, sweep in named.items() if sweep.base.get("monitor")}
@@ -100,6 +103,33 @@ def hardware(run: RunRecord) -> dict[str, str]:
     return {name: str(run.environment.get(key) or "none") for key, name in _HARDWARE.items()}
 
 
+def _shown_in(sweeps: Iterable[Sweep]) -> dict[str, str | None]:
+    """The test metric that goes with each monitored one in all sweeps together."""
+    runs: dict[str, list[RunRecord]] = {}
+    for sweep in sweeps:
+        runs.setdefault(monitored(sweep), []).extend(sweep.runs)
+    return {monitor: shown_metric(those, monitor) for monitor, those in runs.items()}
+
+
+def _unmeasured(sweep: Sweep, shown: Mapping[str, str | None]) -> list[str]:
+    """Completed runs in which a compared metric is missing or was not a number: they count in none of its means."""
+    monitor = monitored(sweep)
+    wanted = [metric for metric in (monitor, shown[monitor]) if metric is not None]
+    groups: dict[str, list[str]] = {}
+    for run in without_repeats(sweep.runs):
+        absent = [metric for metric in wanted if run.metrics.get(metric) is None]
+        if run.status == "completed" and absent:
+            groups.setdefault(" and ".join(absent), []).append(run.id)
+    return [_unmeasured_text(metrics, ids) for metrics, ids in groups.items()]
+
+
+def _unmeasured_text(metrics: str, ids: Sequence[str]) -> str:
+    if len(ids) == 1:
+        return f"run {ids[0]} completed without {metrics}"
+    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
+    return f"{len(ids)} runs completed without {metrics}: {', '.join(ids[:LISTED])}{more}"
+
+
 def _within(sweep: Sweep) -> list[str]:
     """Facts in which the runs of one sweep differ although no axis asks for it."""
     warnings = []
@@ -120,8 +150,12 @@ def _within(sweep: Sweep) -> list[str]:
     return warnings
 
 
-def _grouped(damaged: Sequence[str]) -> list[str]:
-    """Lines ``RUN/FILE: reason``; where many runs have the same fault, one line for all of them."""
+def grouped(damaged: Sequence[str]) -> list[str]:
+    """Return lines ``RUN/FILE: reason``; where many runs have the same fault, one line for all of them.
+
+    Args:
+        damaged: such lines, as :attr:`resweep.report.load.Sweep.damaged` has them.
+    """
     groups: dict[tuple[str, str], list[str]] = {}
     for line in damaged:
         place, _, reason = line.partition(": ")

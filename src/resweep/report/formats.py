@@ -12,7 +12,7 @@ from typing import Any
 
 from resweep.report.across import Comparison
 from resweep.report.cells import axis_grid, axis_note, note, run_grid, setting_grid
-from resweep.report.layout import Grid
+from resweep.report.layout import Grid, printable
 from resweep.report.results import csv_text, results_rows
 from resweep.report.selection import AxisResult, axis_results
 from resweep.report.table import Ranking, SettingRow
@@ -98,7 +98,7 @@ def latex_text(text: str) -> str:
         >>> latex_text("weight_decay 5 %")
         'weight\\\\_decay 5 \\\\%'
     """
-    escaped = "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    escaped = "".join(_LATEX.get(sign, sign) for sign in printable(" ".join(text.split())))
     return f"{{}}{escaped}" if escaped.startswith("[") else escaped  # behind \\ a bracket would be a length
 
 
@@ -110,7 +110,8 @@ def csv(comparison: Comparison, view: View) -> str:
     if view.everything:
         equal = {key: value for key, value in equal_values(table).items() if key not in columns}
         columns, rows = [*columns, *equal], [row | equal for row in rows]
-    return csv_text(columns, [[row.get(key) for key in columns] for row in rows]).rstrip("\n")
+    text = csv_text(columns, [[row.get(key) for key in columns] for row in rows])
+    return printable(text, keep="\n\t").rstrip("\n")
 
 
 def json_text(comparison: Comparison, view: View) -> str:
@@ -203,8 +204,9 @@ def _total(table: Ranking, view: View) -> int:
 
 
 def _comments(texts: Sequence[str]) -> str:
-    return "\n".join(f"% {' '.join(text.split())}" for text in texts)
+    return "\n".join(f"% {printable(' '.join(text.split()))}" for text in texts)
 
 
 def _markdown_text(text: str) -> str:
-    return " ".join(re.sub(r"([\\|*_`\[\]~])", r"\\\1", html.escape(text, quote=False)).split())
+    line = printable(" ".join(text.split()))
+    return re.sub(r"([\\|*_`\[\]~])", r"\\\1", html.escape(line, quote=False))

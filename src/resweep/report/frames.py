@@ -6,27 +6,26 @@ A swept key is a column of booleans, integers or floats where all its values are
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resweep.record import COLUMNS
+from resweep.record import COLUMNS, CURVES_PARQUET, RESULTS_PARQUET, TOO_LARGE, write_atomic
+from resweep.report.curves import curve_column
 from resweep.report.load import Sweep
 from resweep.report.results import results_rows
 
 if TYPE_CHECKING:
     import pandas
 
-RESULTS_FILE = "results.parquet"
-CURVES_FILE = "curves.parquet"
-
 TEXTS = ("id", "folder", "status", "error")
 COUNTS = ("seed", "best_epoch", "epochs", "parameters", "peak_memory_bytes")
 NUMBERS = ("fit_seconds", "images_per_second")
 NOT_OF_CURVES = ("status", *COUNTS[1:], *NUMBERS, "error")
-LARGEST = 2**63
 
 
 def runs_frame(sweep: Sweep) -> pandas.DataFrame:
@@ -55,7 +54,8 @@ def curves_frame(sweep: Sweep) -> pandas.DataFrame:
 
     Returns:
         A frame with the columns ``id``, ``folder`` and swept keys of :func:`runs_frame`, then ``epoch`` (from 1) and
-        the columns of ``metrics.csv`` as floats; in plan order. Runs without an epoch have no row.
+        the columns of ``metrics.csv`` as floats; in plan order. Runs without an epoch have no row. A column of
+        ``metrics.csv`` that has the name of one before it is called ``NAME (metrics.csv)``.
     """
     import numpy
     import pandas
@@ -68,6 +68,7 @@ def curves_frame(sweep: Sweep) -> pandas.DataFrame:
     rows = numpy.repeat([number for number, _ in found], [len(frame) for _, frame in found]).astype(int)
     values = pandas.concat([frame for _, frame in found], ignore_index=True) if found else _no_curves()
     values = values[["epoch", *(name for name in values.columns if name != "epoch")]]
+    values = values.rename(columns={name: curve_column(name, runs.columns) for name in values.columns})
     return pandas.concat([runs.take(rows).reset_index(drop=True), values], axis="columns")
 
 
@@ -86,7 +87,7 @@ def write_parquet(sweep: Sweep, folder: str | os.PathLike[str]) -> tuple[Path, P
     Raises:
         OSError: a file could not be written; the old one is untouched and nothing is left beside it.
     """
-    results, curves = Path(folder) / RESULTS_FILE, Path(folder) / CURVES_FILE
+    results, curves = Path(folder) / RESULTS_PARQUET, Path(folder) / CURVES_PARQUET
     _write(runs_frame(sweep), results)
     _write(curves_frame(sweep), curves)
     return results, curves
@@ -96,17 +97,9 @@ def _write(frame: pandas.DataFrame, path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as stream:
-            parquet.write_table(table, stream, compression="zstd")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    stream = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pandas(frame, preserve_index=False), stream, compression="zstd")
+    write_atomic(path, stream.getvalue())
 
 
 def _no_curves() -> pandas.DataFrame:
@@ -119,7 +112,7 @@ def _column(name: str, values: Sequence[Any]) -> pandas.api.extensions.Extension
     """Return a column's values with the type that its name, or for a swept key its values, ask for."""
     if name in TEXTS:
         return _texts(values, str)
-    if name in COUNTS and not any(isinstance(value, str) for value in values):  # a seed may be known as text only
+    if name in COUNTS and all(_fits(value) for value in values):
         return _whole([None if value is None else round(value) for value in values])
     if name in NUMBERS or "/" in name:
         return _floats(values)
@@ -127,11 +120,26 @@ def _column(name: str, values: Sequence[Any]) -> pandas.api.extensions.Extension
     flags = sum(isinstance(value, bool) for value in given)
     if given and flags == len(given):
         return _flags(values)
-    if given and not flags and all(isinstance(value, int) and abs(value) < LARGEST for value in given):
+    if given and not flags and all(isinstance(value, int) and abs(value) < TOO_LARGE for value in given):
         return _whole(values)
-    if given and not flags and all(isinstance(value, (int, float)) for value in given):
+    if given and not flags and all(_is_number(value) for value in given):
         return _floats(values)
     return _texts(values, lambda value: value if isinstance(value, str) else json.dumps(value))
+
+
+def _fits(value: Any) -> bool:
+    """Whether a count is missing or fits a column of integers; a swept seed may be a text."""
+    return value is None or (_is_number(value) and abs(value) < TOO_LARGE)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is an integer or a float that a column of floats can hold."""
+    if not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _texts(values: Iterable[Any], text: Callable[[Any], str]) -> Any:

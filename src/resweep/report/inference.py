@@ -5,9 +5,19 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 ALPHA = 0.05
 """Share of sweeps without any difference in which a difference may be claimed (family-wise error)."""
+
+MIN_SEEDS = 3
+"""Seeds below which an interval says next to nothing, so that smallest and largest are shown instead."""
+
+POWER = 0.8
+"""Share of repetitions in which the fresh seeds would show the observed difference, were it the true one."""
+
+MAX_SEEDS = 1000
+"""Fresh seeds that are looked at; a difference that takes more is not worth a number."""
 
 MIN_WILCOXON = 6
 """Differences other than 0 below which the signed-rank test cannot reach 5 %: its smallest p is 2 * 0.5^n."""
@@ -61,7 +71,7 @@ def signed_rank(differences: Sequence[float], rounding: float = 0.0) -> float | 
     kept = [value for value in differences if abs(value) > rounding]
     if len(kept) < MIN_WILCOXON:
         return None
-    sizes = [round(abs(value) / rounding) if rounding else abs(value) for value in kept]
+    sizes = _size_classes(kept, rounding)
     if len(kept) > EXACT_RANKS:
         from scipy.stats import wilcoxon
 
@@ -75,6 +85,15 @@ def signed_rank(differences: Sequence[float], rounding: float = 0.0) -> float | 
         ways = [count + (ways[total - rank] if total >= rank else 0) for total, count in enumerate(ways)]
     tail = min(sum(ways[: above + 1]), sum(ways[above:]))
     return min(1.0, 2 * tail / 2 ** len(ranks))
+
+
+def _size_classes(differences: Sequence[float], rounding: float) -> list[int]:
+    """Number the sizes from 1 in ascending order; a new one begins where the gap to the next smaller is too wide."""
+    order = sorted(range(len(differences)), key=lambda index: abs(differences[index]))
+    classes = [1] * len(order)
+    for smaller, index in pairwise(order):
+        classes[index] = classes[smaller] + (abs(differences[index]) - abs(differences[smaller]) > rounding)
+    return classes
 
 
 def hedges(n: int) -> float:
@@ -112,3 +131,28 @@ def detection_power(effect: float, n: int, level: float = ALPHA, overlap: float 
 
     shift = abs(effect) / math.sqrt(1 / n + overlap)
     return 1 - float(nctdtr(n - 1, shift, -stdtrit(n - 1, level / 2)))
+
+
+def fresh_seeds(effect: float | None, overlap: float = 0.0) -> int | None:
+    """Return how many fresh seeds show a difference with 80 % power, in a comparison of these two settings alone.
+
+    Args:
+        effect: true mean of the differences divided by their standard deviation, not 0; None where they are all equal,
+            so that the sign test decides, which takes six.
+        overlap: as in :func:`resweep.report.stats.paired_difference`.
+
+    Returns:
+        The smallest number from 3 to 1,000 with that power at a level of 5 %, None where none has it.
+
+    Source: :func:`detection_power`.
+
+    Example:
+        >>> fresh_seeds(0.5), fresh_seeds(-20.0), fresh_seeds(0.001)
+        (34, 3, None)
+    """
+    seeds = range(MIN_SEEDS, MAX_SEEDS + 1)
+    if effect is None:
+        index = bisect.bisect_left(seeds, True, key=lambda n: 2 * 0.5**n < ALPHA)
+    else:
+        index = bisect.bisect_left(seeds, POWER, key=lambda n: detection_power(effect, n, ALPHA, overlap))
+    return seeds[index] if index < len(seeds) else None

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from resweep.errors import Problem, RequestError, nearest_name
 from resweep.record import FINISHED, RUN_FILE, SWEEP_FILE, Record, parse_record
+from resweep.report.configs import checked_repeats, first_line, override_values, plain_values
+from resweep.report.configs import load_config as load_config
 from resweep.report.curves import load_curves as load_curves
-from resweep.report.curves import read_curves
+from resweep.report.curves import name_faults, read_curves
 from resweep.report.run_files import Confusion as Confusion
 from resweep.report.run_files import damaged_files
 from resweep.report.run_files import load_calibration as load_calibration
@@ -87,12 +89,18 @@ class Sweep:
         memory: copy one before changing it.
         """
         curves, faults = read_curves(self.runs)
-        self._name(faults)
+        self._name([*faults, *name_faults(self.runs, curves)])
         return curves
 
     def check_files(self) -> None:
         """Read the curves, look through the other files of every run, and name in ``damaged`` what is damaged."""
         _ = self.curves, self._checked
+
+    def config(self, run: RunRecord) -> dict[str, Any] | None:
+        """Return a run's frozen config; None without a file, and where it is damaged, which ``damaged`` then names."""
+        content, fault = load_config(run)
+        self._name([] if fault is None else [fault])
+        return content
 
     @cached_property
     def _checked(self) -> bool:
@@ -183,17 +191,25 @@ def _read_request(folder: Path, damaged: list[str]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         request = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        damaged.append(f"sweep.yaml: cannot be read ({_first_line(error)})")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        damaged.append(f"sweep.yaml: cannot be read ({first_line(error)})")
         return {}
     if not isinstance(request, dict):
         damaged.append("sweep.yaml: is not a mapping")
         return {}
+    request = _checked_request(plain_values(request), damaged)
     try:
         return with_trials(request, folder)
     except ValueError as error:
         damaged.append(f"{TRIALS_FILE}: {error}")
         return request
+
+
+def _checked_request(request: dict[str, Any], damaged: list[str]) -> dict[str, Any]:
+    """The request without the parts that are something else than what is written there, which are named."""
+    wrong = [key for key, kind in _KINDS.items() if not isinstance(request.get(key), (kind, type(None)))]
+    damaged.extend(f"sweep.yaml: {key} is no {'list' if _KINDS[key] is list else 'mapping'}" for key in wrong)
+    return {key: value for key, value in request.items() if key not in wrong}
 
 
 def _run_folders(folder: Path, request: dict[str, Any]) -> list[Path]:
@@ -207,14 +223,13 @@ def _read_run(folder: Path, damaged: list[str]) -> RunRecord | None:
     try:
         data = (folder / RUN_FILE).read_bytes()
         given = parse_record(data)
+        swept = given.get("swept") or override_values(given.get("overrides", ()))
+        given["swept"] = checked_repeats(swept, ("seed", "data.fold"))
     except (OSError, ValueError) as error:
-        damaged.append(_printable(f"{folder.resolve().name}: {RUN_FILE} is damaged ({_first_line(error)})"))
+        damaged.append(_printable(f"{folder.resolve().name}: {RUN_FILE} is damaged ({first_line(error)})"))
         return None
     if b"\\u" in data:
         given = _printable(given)
-    if not given.get("swept"):
-        pairs = [str(text).lstrip("+").partition("=") for text in given.get("overrides", ())]
-        given["swept"] = {key: value for key, separator, value in pairs if separator}
     return RunRecord(dir=folder, **given)
 
 
@@ -241,13 +256,14 @@ def _printable(value: Any) -> Any:
     return {_printable(key): _printable(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
+_KINDS: dict[str, type] = {
+    "runs": list, "counts": dict, "base": dict, "overrides": list, "axes": dict, "command": list, "changes": list,
+}  # fmt: skip
+
+
 def _age(run: RunRecord) -> tuple[bool, str]:
     """What is larger for the run that counts among repeats; ISO 8601 texts in UTC sort by time."""
     return run.status in FINISHED, run.finished_at or run.started_at or ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def changes_since_planned(request: Mapping[str, Any]) -> list[str]:
@@ -259,5 +275,7 @@ def changes_since_planned(request: Mapping[str, Any]) -> list[str]:
     lines = []
     for change in request.get("changes") or ():
         if isinstance(change, Mapping):
-            lines.append(f"went on at {change.get('at')} with changes: {', '.join(map(str, change.get('what') or ()))}")
+            what = change.get("what")
+            texts = what if isinstance(what, list) else [what] if what else []
+            lines.append(f"went on at {change.get('at')} with changes: {', '.join(map(str, texts))}")
     return lines

@@ -60,11 +60,6 @@ class Pairs:
         """Comparisons that are distinguishable."""
         return bisect.bisect_left(self._family[2], ALPHA)
 
-    @property
-    def level(self) -> float:
-        """The uncorrected p value that a further comparison has to stay below: 0.05 / (count - claimed)."""
-        return ALPHA / max(1, self.count - self.claimed)
-
     def difference(self, ours: int, other: int) -> Difference:
         """Return one setting against another, with the family's correction.
 
@@ -84,7 +79,6 @@ class Pairs:
             larger_is_better=self.larger_is_better,
             overlap=self.overlap,
             adjust=self.adjust,
-            level=self.level,
         )
 
     def adjust(self, p: float) -> float:

@@ -16,6 +16,9 @@ from resweep.report.load import RunRecord, Sweep
 
 RUN_COLUMNS = ("best_epoch", "epochs", "fit_seconds", "images_per_second", "parameters", "peak_memory_bytes")
 
+FORMULA = ("=", "+", "-", "@")
+"""What a cell begins with that a spreadsheet computes."""
+
 ONLY_IN_SWEEPS = ("sweep_name", "runs_dir", "search", "executor", "hydra")
 
 
@@ -49,13 +52,31 @@ def write_results_csv(sweep: Sweep, path: str | os.PathLike[str]) -> Path:
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return a table as CSV; lists and mappings are written as JSON, None as an empty cell."""
+    """Return a table as CSV; lists and mappings are written as JSON, None as an empty cell.
+
+    A text that a spreadsheet would take for a formula (one that begins with ``=``, ``+``, ``-`` or ``@`` and is no
+    number) gets an apostrophe in front, which a spreadsheet shows as text.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(_cell, columns))
     for row in rows:
-        writer.writerow([json.dumps(cell) if isinstance(cell, (list, dict)) else cell for cell in row])
+        writer.writerow(map(_cell, row))
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
+        return f"'{value}"
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def run_command(sweep: Sweep, run: RunRecord) -> str:

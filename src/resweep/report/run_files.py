@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resweep.console import readable
-from resweep.record import CALIBRATION_FILE, CONFUSION_FILE, LOG_FILE, MISTAKES_FILE, WEIGHTS_FILE
+from resweep.record import CALIBRATION_FILE, CONFIG_FILE, CONFUSION_FILE, LOG_FILE, MISTAKES_FILE, WEIGHTS_FILE
+from resweep.report.configs import config_bytes
+from resweep.report.layout import printable
 
 if TYPE_CHECKING:
     import pandas
@@ -117,17 +118,21 @@ def log_tail(run: RunRecord, lines: int = 20) -> str:
         data = data[data.find(b"\n") + 1 :]
     text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)", "", data.decode("utf-8", "replace"))
     states = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
-    cut = [line if len(line) <= LOG_WIDTH else f"{line[:LOG_WIDTH]}…" for line in map(readable, filter(None, states))]
+    plain = [printable(line, keep="\t") for line in states if line]
+    cut = [line if len(line) <= LOG_WIDTH else f"{line[:LOG_WIDTH]}…" for line in plain]
     return "\n".join(cut[max(0, len(cut) - lines) :])
 
 
 def damaged_files(runs: Iterable[RunRecord]) -> list[str]:
-    """Return a line ``folder/file: reason`` for each damaged table or picture of the runs' tests.
+    """Return a line ``folder/file: reason`` for each damaged table or picture of the runs' tests, and damaged config.
 
-    A missing file is none: not every task has each of them, and earlier versions wrote fewer.
+    A missing file is none, unless the run says that it could not be written: not every task has each of them, and
+    earlier versions wrote fewer. Of a config only its
+    encoding and its beginning are looked at, as parsing all of a large sweep would take half a minute.
     """
     faults = []
     for run in runs:
+        faults += [f"{run.folder}/{name}: could not be written ({reason})" for name, reason in run.missing.items()]
         for name, read in _READERS.items():
             try:
                 found = read(run.dir / name)
@@ -266,4 +271,5 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     CALIBRATION_FILE: lambda path: _table(path, CALIBRATION_COLUMNS),
     WEIGHTS_FILE: lambda path: _table(path, WEIGHTS_COLUMNS),
     MISTAKES_FILE: _picture,
+    CONFIG_FILE: config_bytes,
 }

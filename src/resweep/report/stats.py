@@ -11,7 +11,6 @@ is, uncorrected.
 
 from __future__ import annotations
 
-import bisect
 import functools
 import math
 import statistics
@@ -19,17 +18,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from resweep.report.inference import ALPHA as ALPHA
-from resweep.report.inference import detection_power, hedges, signed_rank
+from resweep.report.inference import MAX_SEEDS as MAX_SEEDS
+from resweep.report.inference import MIN_SEEDS as MIN_SEEDS
+from resweep.report.inference import POWER as POWER
+from resweep.report.inference import fresh_seeds, hedges, signed_rank
 from resweep.report.inference import holm as holm
-
-MIN_SEEDS = 3
-"""Seeds below which an interval says next to nothing, so that smallest and largest are shown instead."""
-
-POWER = 0.8
-"""Share of repetitions in which the further seeds would show the observed difference, were it the true one."""
-
-MAX_SEEDS = 1000
-"""Further seeds that are looked at; a difference that takes more is not worth a number."""
 
 BETTER = "better"
 WORSE = "worse"
@@ -39,6 +32,9 @@ ONE_SEED = "one seed: nothing can be said"
 
 ROUNDING = 1e-6
 """Differences closer than this share of the values are equal: metrics are computed in single precision (6e-8)."""
+
+DIGITS = 6
+"""Digits to which two means are compared: the same images right in another order of seeds are no difference."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +79,11 @@ class Difference:
             the sign of ``mean``; None for n < 3 and where all differences are equal.
         adjusted: p corrected by Holm over the family of comparisons that this one belongs to; None where p is.
         verdict: one of "better", "worse", "not distinguishable", "too few seeds", "one seed: nothing can be said".
-        more_seeds: further seeds until the paired t test shows the observed difference with 80 % power at the level
-            that this comparison has to meet; None where it is distinguishable already, has no p, or takes more than
-            1,000. The observed difference is itself uncertain, and so is this number.
+        more_seeds: fresh seeds with which a new comparison of just these two settings shows the observed difference
+            (``effect``) with 80 % power in a paired t test at 5 %, at least 3; None where the difference is
+            distinguishable already, has no p, or takes more than 1,000. Run them as a new sweep and compare that sweep
+            alone: added to the seeds at hand and tested again, the same pair would have a second chance to differ by
+            luck. The observed difference is itself uncertain, and so is this number.
     """
 
     n: int
@@ -151,7 +149,7 @@ def bootstrap_interval(
         resamples: samples drawn with replacement; the same ones in every call.
 
     Returns:
-        Lower and upper end, both the value itself where all values are equal; None below 3 values.
+        Lower and upper end, both the value itself where all are equal but for rounding; None below 3 values.
 
     Raises:
         ValueError: if a value is not finite.
@@ -165,7 +163,7 @@ def bootstrap_interval(
     summary = summarize(values)
     if summary.n < MIN_SEEDS:
         return None
-    if summary.smallest == summary.largest:
+    if summary.largest - summary.smallest <= ROUNDING * max(abs(summary.smallest), abs(summary.largest)):
         return summary.smallest, summary.largest
     import numpy
     from scipy.stats import bootstrap
@@ -188,7 +186,6 @@ def paired_difference(
     larger_is_better: bool = True,
     overlap: float = 0.0,
     adjust: Callable[[float], float] | None = None,
-    level: float = ALPHA,
 ) -> Difference:
     """Return the difference between two settings over the seeds that both have, with a verdict in words.
 
@@ -205,7 +202,6 @@ def paired_difference(
             sd^2 * (1 / n + overlap) and not sd^2 / n. 0 for runs that differ in the seed.
         adjust: makes a p value into one that is corrected for the other comparisons of the family; without it this is
             the only comparison.
-        level: the p value that the comparison has to stay below so that the corrected one is below 0.05.
 
     Returns:
         The difference; a seed that only one of the two has is left out.
@@ -235,6 +231,8 @@ def paired_difference(
     distinguishable = adjusted is not None and adjusted < ALPHA
     side = BETTER if (summary.mean > 0) == larger_is_better else WORSE
     undecided = TOO_FEW_SEEDS if p is None else NOT_DISTINGUISHABLE
+    effect = None if p is None or equal else hedges(summary.n) * summary.mean / summary.sd
+    open_question = p is not None and not distinguishable and abs(summary.mean) > rounding
     return Difference(
         n=summary.n,
         mean=summary.mean,
@@ -244,11 +242,21 @@ def paired_difference(
         p=p,
         wilcoxon=signed_rank(differences, rounding),
         won=_won(differences, rounding, larger_is_better),
-        effect=None if p is None or equal else hedges(summary.n) * summary.mean / summary.sd,
+        effect=effect,
         adjusted=adjusted,
         verdict=side if distinguishable else undecided,
-        more_seeds=None if p is None or distinguishable else _more_seeds(summary, equal, rounding, level, overlap),
+        more_seeds=fresh_seeds(effect, overlap) if open_question else None,
     )
+
+
+def to_digits(value: float) -> float:
+    """Return a mean rounded to the six digits that count when two of them are compared.
+
+    Example:
+        >>> to_digits(0.1 + 0.2) == to_digits(0.3)
+        True
+    """
+    return float(f"{value:.{DIGITS}g}")
 
 
 def _p_value(summary: Summary, error: float, equal: bool, rounding: float) -> float | None:
@@ -266,18 +274,6 @@ def _won(differences: Sequence[float], rounding: float, larger_is_better: bool) 
     sign = 1 if larger_is_better else -1
     wins = sum(1.0 if sign * value > rounding else 0.5 if abs(value) <= rounding else 0.0 for value in differences)
     return wins / len(differences)
-
-
-def _more_seeds(summary: Summary, equal: bool, rounding: float, level: float, overlap: float) -> int | None:
-    if abs(summary.mean) <= rounding:
-        return None
-    seeds = range(summary.n + 1, summary.n + MAX_SEEDS + 1)
-    if equal:
-        index = bisect.bisect_left(seeds, True, key=lambda n: 2 * 0.5**n < level)
-    else:
-        effect = summary.mean / summary.sd
-        index = bisect.bisect_left(seeds, POWER, key=lambda n: detection_power(effect, n, level, overlap))
-    return index + 1 if index < len(seeds) else None
 
 
 @functools.cache

@@ -3,28 +3,32 @@
 A setting is a combination of swept values without the seed and the fold of a cross-validation. Settings are ranked by
 the validation metric that the config monitors, never by a test metric; runs that did not complete are counted and never
 averaged in. Were the mean alone to rank, a setting that mostly diverges could win by its one lucky seed; so settings
-with failed, diverged or lost runs stand below those without. Runs of one and the same config count once.
+with failed, diverged or lost runs stand below those without. Equal means, which a few validation images often give,
+are ordered by the lower mean validation loss, the rule by which a run chooses its best epoch. Runs of one and the same
+config count once.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from resweep import console
+from resweep.record import REPEATS as REPEATS
 from resweep.report.load import RunRecord, Sweep, without_repeats
 from resweep.report.pairs import Pairs
-from resweep.report.stats import Difference, Summary, summarize
+from resweep.report.stats import Difference, Summary, summarize, to_digits
 from resweep.report.words import value_text
+
+LOSS = "val/loss"
+"""What orders settings with equal means of the monitored metric, the lower the better."""
 
 BROKEN = frozenset({"failed", "diverged", "lost"})
 """States that push a setting below those without them; a run that waits or is under way does not."""
-
-REPEATS = ("seed", "data.fold")
-"""Keys that repeat a setting: the runs of a setting differ in them only."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,16 @@ class SettingRow:
     def broken(self) -> bool:
         """Whether a run failed, diverged or was lost, so that the means are those of the survivors."""
         return _broken(self.runs)
+
+    @property
+    def all_broken(self) -> bool:
+        """Whether every run failed, diverged or was lost, so that there is nothing to average."""
+        return all(run.status in BROKEN for run in self.runs)
+
+    @property
+    def loss(self) -> float:
+        """Mean validation loss of the completed runs to six digits, which orders equal means; infinity without one."""
+        return _mean_loss(self.runs)
 
 
 @dataclass(frozen=True)
@@ -133,20 +147,20 @@ def ranking(sweep: Sweep) -> Ranking:
             ``val/accuracy`` and the larger the better (the smaller, for a loss).
 
     Returns:
-        The ranking; equal means keep the order of the plan. Settings with failed, diverged or lost runs come after
-        those without, and of several runs of the same config the newest finished one counts.
+        The ranking. Means that are equal in six digits are ordered by the lower mean ``val/loss`` of the completed
+        runs, where it is recorded, then by the plan. Settings with failed, diverged or lost runs come after those
+        without, and of several runs of the same config the newest finished one counts.
     """
     counted = replace(sweep, runs=without_repeats(sweep.runs))
-    monitor = str(sweep.base.get("monitor") or "val/accuracy")
+    monitor = monitored(sweep)
     mode = str(sweep.base.get("monitor_mode") or ("min" if monitor.endswith("loss") else "max"))
-    shown = _shown_metric(counted, monitor)
+    shown = shown_metric(counted.runs, monitor)
     keys = differing_keys(counted)
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in counted.runs:
         groups.setdefault(tuple(console.value(run.swept.get(key), exact=True) for key in keys), []).append(run)
-    sign = -1 if mode == "max" else 1
     summaries = [(runs, summarize(metric_values(runs, monitor))) for runs in groups.values()]
-    summaries.sort(key=lambda pair: (pair[1].mean is None, _broken(pair[0]), sign * (pair[1].mean or 0.0)))
+    summaries.sort(key=lambda pair: _rank(*pair, mode))
     unit = "fold" if any("data.fold" in run.swept for run in counted.runs) else "seed"
     pairs = Pairs(
         [_by_repeat(runs, shown or monitor) for runs, _ in summaries],
@@ -186,6 +200,18 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     return {key: key.rsplit(".", 1)[-1] if last[key.rsplit(".", 1)[-1]] == 1 else key for key in keys}
 
 
+def _mean_loss(runs: Iterable[RunRecord]) -> float:
+    losses = metric_values(runs, LOSS)
+    return to_digits(statistics.fmean(losses)) if losses else math.inf
+
+
+def _rank(runs: list[RunRecord], val: Summary, mode: str) -> tuple[bool, bool, float, float]:
+    """What is smaller for the setting that ranks higher."""
+    if val.mean is None:
+        return True, _broken(runs), 0.0, 0.0
+    return False, _broken(runs), (-1 if mode == "max" else 1) * to_digits(val.mean), _mean_loss(runs)
+
+
 def _row(index: int, runs: list[RunRecord], keys: list[str], val: Summary, shown: str | None) -> SettingRow:
     """A row that is not compared yet."""
     test = summarize(metric_values(runs, shown)) if shown is not None else Summary(0)
@@ -220,11 +246,16 @@ def _overlap(sweep: Sweep) -> float:
     return 1 / (max(int(folds), 2) - 1)
 
 
-def _shown_metric(sweep: Sweep, monitor: str) -> str | None:
-    """The monitored metric's counterpart on test, accuracy if a loss is monitored."""
+def monitored(sweep: Sweep) -> str:
+    """Return the validation metric that ranks."""
+    return str(sweep.base.get("monitor") or "val/accuracy")
+
+
+def shown_metric(runs: Sequence[RunRecord], monitor: str) -> str | None:
+    """Return the monitored metric's counterpart on test, accuracy if a loss is monitored; None where no run has one."""
     twin = "test/" + monitor.split("/", 1)[-1]
     wanted = ["test/accuracy", twin] if monitor.endswith("loss") else [twin, "test/accuracy"]
-    return next((metric for metric in wanted if metric_values(sweep.runs, metric)), None)
+    return next((metric for metric in wanted if metric_values(runs, metric)), None)
 
 
 def _larger_is_better(metric: str, monitor: str, mode: str) -> bool:

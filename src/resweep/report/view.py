@@ -73,10 +73,20 @@ def shown_runs(table: Ranking, view: View) -> list[dict[str, Any]]:
         RequestError: the condition or the column to sort by names something that is no column.
     """
     rows = results_rows(table.sweep)
-    swept = {key for run in table.sweep.runs for key in run.swept}
-    short = {name: key for key, name in short_names(sorted(swept)).items()}
-    fields = [row | {name: row[key] for name, key in short.items() if name not in row} for row in rows]
-    return [rows[place] for place in _kept(fields, len(rows), view, table, {})]
+    return [rows[place] for place in _kept(_run_fields(table, rows), len(rows), view, table, {})]
+
+
+def absent_values(table: Ranking, view: View) -> list[str]:
+    """Return a line for each value that the condition asks for and that nothing has, with those that there are.
+
+    Args:
+        table: the ranking.
+        view: one whose columns were found by :func:`shown_settings` or :func:`shown_runs`.
+    """
+    condition = view.condition()
+    if condition is None:
+        return []
+    return condition.absent(_run_fields(table, results_rows(table.sweep)) if view.runs else _setting_fields(table))
 
 
 def smaller_is_better(metric: str, table: Ranking) -> bool:
@@ -84,6 +94,13 @@ def smaller_is_better(metric: str, table: Ranking) -> bool:
     if metric == table.monitor:
         return table.mode == "min"
     return metric.rsplit("/", 1)[-1] in SMALLER_IS_BETTER
+
+
+def _run_fields(table: Ranking, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The columns of single runs, swept values by their short names, too."""
+    swept = {key for run in table.sweep.runs for key in run.swept}
+    short = {name: key for key, name in short_names(sorted(swept)).items()}
+    return [row | {name: row[key] for name, key in short.items() if name not in row} for row in rows]
 
 
 def _setting_fields(table: Ranking) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ from resweep.report.words import value_text
 
 OPTION = "--where"
 DEEPEST = 50
+LISTED = 8
+"""Values of a column that are named where it has not the one that was asked for."""
+
 EXAMPLE = '"optimizer==adam and lr<0.1"'
 
 _TOKEN = re.compile(
@@ -59,6 +62,7 @@ class Condition:
     Args:
         text: as it was given.
         names: the columns it asks about, each with its place in the text, in their order.
+        equal: the values that it asks for by ``==``, ``!=`` or ``in``, each behind its column.
         numeric: those of them that are compared by size.
         holds: says whether a row, by column name, meets it. A value that is missing equals ``null`` only, and is
             neither smaller nor larger than anything.
@@ -66,6 +70,7 @@ class Condition:
 
     text: str
     names: list[Token]
+    equal: list[tuple[str, Token]]
     numeric: frozenset[str]
     holds: Test
 
@@ -85,6 +90,26 @@ class Condition:
             if problems:
                 raise RequestError(problems)
         return [self.holds(row) for row in rows]
+
+    def absent(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return a line for each value that the condition asks for and that no row has, with those that there are.
+
+        Args:
+            rows: as for :meth:`kept`, which has found the names to be columns.
+        """
+        rows = list(rows)
+        lines = []
+        for name, given in self.equal if rows else ():
+            same = _equals(given)
+            values = [row[name] for row in rows]
+            if any(same(value) for value in values) or given.is_word("null", "None", "-"):
+                continue
+            there = list(dict.fromkeys(value_text(value) for value in values))
+            more = f" and {len(there) - LISTED} more" if len(there) > LISTED else ""
+            near = nearest_name(given.text, there)
+            hint = "" if near is None or number(given.text) is not None else f"; did you mean {near}?"
+            lines.append(f"{OPTION}: no row has {name} {given.text}; there are {', '.join(there[:LISTED])}{more}{hint}")
+        return list(dict.fromkeys(lines))
 
     def _unknown(self, columns: Iterable[str], other: Mapping[str, str]) -> list[Problem]:
         known, problems = list(columns), []
@@ -148,6 +173,7 @@ class _Parser:
         self.tokens = self._tokens()
         self.place = 0
         self.names: list[Token] = []
+        self.equal: list[tuple[str, Token]] = []
         self.numeric: set[str] = set()
 
     def condition(self) -> Condition:
@@ -156,7 +182,7 @@ class _Parser:
         holds = self._either(0)
         if self.next.kind != "end":
             self._refuse("and, or, or the end")
-        return Condition(self.text, self.names, frozenset(self.numeric), holds)
+        return Condition(self.text, self.names, self.equal, frozenset(self.numeric), holds)
 
     @property
     def next(self) -> Token:
@@ -233,7 +259,7 @@ class _Parser:
         sign = self._take().text
         if sign in _ORDER:
             return self._by_size(name, sign)
-        same = _equals(self._value())
+        same = _equals(self._value(name))
         return (lambda row: not same(row[name])) if sign == "!=" else (lambda row: same(row[name]))
 
     def _by_size(self, name: str, sign: str) -> Test:
@@ -259,17 +285,19 @@ class _Parser:
         if self.next.kind != "mark" or self.next.text not in "([":
             self._refuse("a list such as (sgd, adam)")
         closing = ")" if self._take().text == "(" else "]"
-        tests = [_equals(self._value())]
+        tests = [_equals(self._value(name))]
         while self.next.kind == "mark" and self.next.text == ",":
             self._take()
-            tests.append(_equals(self._value()))
+            tests.append(_equals(self._value(name)))
         self._close(closing)
         return lambda row: any(test(row[name]) for test in tests) is wanted
 
-    def _value(self) -> Token:
+    def _value(self, name: str) -> Token:
         if self.next.kind not in ("word", "quoted"):
             self._refuse("a value")
-        return self._take()
+        value = self._take()
+        self.equal.append((name, value))
+        return value
 
 
 def _equals(given: Token) -> Callable[[Any], bool]:

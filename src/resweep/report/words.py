@@ -16,6 +16,7 @@ from resweep.report.stats import (
     TOO_FEW_SEEDS,
     WORSE,
     Summary,
+    to_digits,
 )
 
 if TYPE_CHECKING:
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
 LISTED = 4
 """Settings that a sentence names before it counts the rest."""
 
+UNDER_WAY = frozenset({"pending", "running", "interrupted", "lost"})
+"""States of runs that can still bring a result, so that an answer holds so far only."""
+
 
 def answer(table: Ranking, plus_minus: str = "±") -> str:
-    """Return what to use and whether the difference can be trusted, in about two sentences.
+    """Return what to use and which differences were shown, in about two sentences.
 
     Verdicts are those of the sweep's family of comparisons; which setting is called nearest is decided on validation.
+    While runs are still to come the answer begins with how many have completed. Settings of which no run came through
+    are named.
 
     Args:
         table: a ranked sweep.
@@ -36,18 +42,15 @@ def answer(table: Ranking, plus_minus: str = "±") -> str:
     """
     best = table.best
     if best is None:
-        return "No run has completed with a validation result, so nothing can be ranked."
-    same = table.shown is not None and table.shown.split("/")[-1] == table.monitor.split("/")[-1]
-    names = ("val", "test") if same else (table.monitor, table.shown)
-    parts = [f"{names[0]} {summary_text(best.val, plus_minus)}"]
-    if best.test.n:
-        parts.append(f"{names[1]} {summary_text(best.test, plus_minus)}")
-    numbers = f"({', '.join(parts)}, n={best.val.n})"
-    if best.broken:
-        numbers += f", though only {_completed_text(best)}"
-    if not table.names:
-        return f"One setting {numbers}."
-    return " ".join([f"Use {table.setting(best)}: best on validation {numbers}.", *_trust(table, best)])
+        text = "No run has completed with a validation result, so nothing can be ranked."
+    elif not table.names:
+        text = f"One setting {_numbers(table, best, plus_minus)}.{_one_alone(table, best)}"
+    else:
+        among = " among the settings without failed runs" if _survivors(table) else ""
+        numbers = _numbers(table, best, plus_minus)
+        found = f"Use {table.setting(best)}: best on validation{among} {numbers}{_tie_text(table, best)}."
+        text = " ".join([found, *_shown(table, best)])
+    return " ".join([_so_far(table, text), *_lost_settings(table)])
 
 
 def repeats_text(table: Ranking) -> str | None:
@@ -84,8 +87,56 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {status}" for status, number in counts.items() if status != "completed")
 
 
-def _trust(table: Ranking, best: SettingRow) -> list[str]:
-    """Sentences that say which of the differences to the best setting can be trusted."""
+def _so_far(table: Ranking, text: str) -> str:
+    """The text, begun with how many runs have completed while others are still to come."""
+    counts = table.sweep.counts
+    if not UNDER_WAY & set(counts):
+        return text
+    done = f"{counts.get('completed', 0):,} of {sum(counts.values()):,} runs completed"
+    return f"So far ({done}): {text[0].lower()}{text[1:]}"
+
+
+def _numbers(table: Ranking, best: SettingRow, plus_minus: str) -> str:
+    same = table.shown is not None and table.shown.split("/")[-1] == table.monitor.split("/")[-1]
+    names = ("val", "test") if same else (table.monitor, table.shown)
+    parts = [f"{names[0]} {summary_text(best.val, plus_minus)}"]
+    if best.test.n:
+        parts.append(f"{names[1]} {summary_text(best.test, plus_minus)}")
+    numbers = f"({', '.join(parts)}, n={best.val.n})"
+    return f"{numbers}, though only {_completed_text(best)}" if best.broken else numbers
+
+
+def _one_alone(table: Ranking, best: SettingRow) -> str:
+    if best.val.n > 1:
+        return ""
+    return f" One {table.unit} says nothing about differences to other settings; it takes at least {MIN_SEEDS} of each."
+
+
+def _tie_text(table: Ranking, best: SettingRow) -> str:
+    """Which settings have the same mean on validation, and what put the first row before them."""
+    ties = [row for row in table.rows if _tied(row, best)]
+    if not ties:
+        return ""
+    by = "the lower val/loss" if all(row.loss > best.loss for row in ties) else "the order of the plan"
+    return f", equal with {_some(table, ties)} and ahead by {by}"
+
+
+def _lost_settings(table: Ranking) -> list[str]:
+    """One sentence that names the settings of which every run failed, diverged or was lost."""
+    broken = [row for row in table.rows if row.all_broken]
+    if not broken or not table.names:
+        return []
+
+    def text(row: SettingRow) -> str:
+        how = " or ".join("was lost" if status == "lost" else status for status in row.not_completed)
+        number = len(row.runs)
+        return f"{table.setting(row)} {how} in {f'{number} of {number} runs' if number > 1 else 'its only run'}"
+
+    return [f"{_some(table, broken, text)}."]
+
+
+def _shown(table: Ranking, best: SettingRow) -> list[str]:
+    """Sentences that say which of the differences to the best setting were shown."""
     if not table.pairs.values[best.index]:
         return [f"It has no {table.compared}, so nothing can be said about the differences."]
     survivors = _survivors(table)
@@ -108,7 +159,7 @@ def _trust(table: Ranking, best: SettingRow) -> list[str]:
 
 
 def _undecided(table: Ranking, by_verdict: Mapping[str, list[SettingRow]]) -> list[str]:
-    """What cannot be told apart, and how many further runs that would take."""
+    """What cannot be told apart, and how many fresh runs that would take."""
     sentences = []
     if equal := by_verdict.get(NOT_DISTINGUISHABLE):
         seeds = _count(table, [row.difference.n for row in equal])
@@ -121,34 +172,51 @@ def _undecided(table: Ranking, by_verdict: Mapping[str, list[SettingRow]]) -> li
             f"Too few shared {table.unit}s to tell it apart from {_some(table, few)}: it takes {MIN_SEEDS}."
         )
     if one := by_verdict.get(ONE_SEED):
-        others = "the difference" if len(one) == 1 else f"the differences to {len(one)} other settings"
-        sentences.append(f"One {table.unit}: nothing can be said about {others}; it takes at least {MIN_SEEDS}.")
+        others = "the difference" if len(one) == 1 else f"the differences to {len(one):,} other settings"
+        sentences.append(f"One {table.unit} says nothing about {others}; it takes at least {MIN_SEEDS}.")
     return sentences
 
 
 def _further(table: Ranking, row: SettingRow, alone: bool) -> str:
-    """How many further seeds would show the difference to the nearest competitor."""
+    """How many fresh seeds would show the difference to the nearest competitor."""
     of = "it" if alone else f"the nearest, {table.setting(row)},"
     if row.difference.p == 1:
         return f"From {of} it does not differ at all."
+    fresh = "fresh seeds" if table.unit == "seed" else f"runs with fresh seeds ({table.unit}s times seeds)"
     if row.difference.more_seeds is None:
-        return f"Showing the difference to {of} takes more than {MAX_SEEDS:,} further {table.unit}s."
-    further = row.difference.more_seeds
-    plural = "" if further == 1 else "s"
-    return f"Showing the observed difference to {of} takes about {further:,} further {table.unit}{plural} of each."
+        return f"Showing the difference to {of} takes more than {MAX_SEEDS:,} {fresh}."
+    number = f"{row.difference.more_seeds:,}"
+    return f"Showing the observed difference to {of} takes about {number} {fresh} of each, compared on their own."
 
 
 def _worse(table: Ranking, by_verdict: Mapping[str, list[SettingRow]]) -> str:
+    """Which settings are worse, and by how much the one that ranks highest of them is."""
     rows = by_verdict[WORSE]
-    error = f"p < {ALPHA:g}" + (f" corrected for {table.pairs.count:,} comparisons" if table.pairs.count > 1 else "")
-    basis = f"({_count(table, [row.difference.n for row in rows])}, {error})"
-    if len(by_verdict) > 1:
-        verb = "s are" if len(rows) > 1 else " is"
-        return f"{len(rows):,} other setting{verb} worse {basis}."
-    several = f"All {len(rows):,} other settings" if len(rows) > 1 else "The other setting"
-    several += " with results" if len(rows) < len(table.rows) - 1 else ""
-    verb, what = ("are", "differences") if len(rows) > 1 else ("is", "difference")
-    return f"{several} {verb} worse on {table.compared} {basis}: the {what} can be trusted."
+    size = _size_text(table, rows[0])
+    some_else = len(by_verdict) > 1
+    if len(rows) == 1:
+        first = table.setting(rows[0]) if some_else or len(table.rows) > 2 else "The other setting"
+        return f"{first} is worse on {table.compared} by {size}."
+    if some_else:
+        several = f"{len(rows):,} other settings"
+    else:
+        several = "Both other settings" if len(rows) == 2 else f"All {len(rows):,} other settings"
+        several += " with results" if len(rows) < len(table.rows) - 1 else ""
+    basis = f"p < {ALPHA:g} corrected for {table.pairs.count:,} comparisons"
+    return f"{several} are worse on {table.compared} ({basis}), the nearest, {table.setting(rows[0])}, by {size}."
+
+
+def _size_text(table: Ranking, row: SettingRow) -> str:
+    """How much worse than the best: mean, uncorrected interval, corrected p."""
+    difference = row.difference
+    sign = -1 if table.larger_is_better else 1
+    seeds = f"{difference.n} {table.unit}s"
+    p = "p < 0.0001" if difference.adjusted < 1e-4 else f"p = {difference.adjusted:.2g}"
+    p += f" corrected for {table.pairs.count:,} comparisons" if table.pairs.count > 1 else ""
+    if difference.low is None:
+        return f"{sign * difference.mean:.4f} (the same in all {seeds}, {p})"
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    return f"{sign * difference.mean:.4f} (95 % interval {low:.4f} to {high:.4f} uncorrected, {seeds}, {p})"
 
 
 def _survivors(table: Ranking) -> list[SettingRow]:
@@ -156,7 +224,18 @@ def _survivors(table: Ranking) -> list[SettingRow]:
     best, sign = table.best, 1 if table.mode == "max" else -1
     if best is None or best.broken:
         return []
-    return [row for row in table.rows if row.broken and row.val.n and sign * (row.val.mean - best.val.mean) > 0]
+    ahead = [row for row in table.rows if row.broken and row.val.n and not _equal(row, best)]
+    return [row for row in ahead if sign * (row.val.mean - best.val.mean) > 0]
+
+
+def _equal(row: SettingRow, best: SettingRow) -> bool:
+    """Whether two means on validation are the same number."""
+    return to_digits(row.val.mean) == to_digits(best.val.mean)
+
+
+def _tied(row: SettingRow, best: SettingRow) -> bool:
+    """Whether a setting was behind the best one by a rule for equal means only."""
+    return row is not best and row.val.n > 0 and row.broken == best.broken and _equal(row, best)
 
 
 def _completed_text(row: SettingRow) -> str:

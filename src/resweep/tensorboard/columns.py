@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resweep.config import digest, flatten, load_yaml
-from resweep.loggers import REPEATS
-from resweep.record import SWEEP_FILE
+from resweep.record import REPEATS, SWEEP_FILE
 
 # Asked for by everybody, swept or not, and what stands for a missing value: a net without dropout has a dropout of 0.
 FIXED: dict[str, float | None] = {

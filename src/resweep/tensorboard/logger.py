@@ -15,9 +15,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from resweep.data.datamodule import ImageDataModule
-from resweep.loggers import REPEATS, Tracker, final_metrics
+from resweep.loggers import Tracker, final_metrics
 from resweep.pictures import confusion_picture, encoded
-from resweep.record import MISTAKES_FILE, Record
+from resweep.record import MISTAKES_FILE, REPEATS, Record
 from resweep.scores import TestResult
 from resweep.tensorboard import summaries
 from resweep.tensorboard.columns import columns, setting_name, sweep_axes, values_shown

@@ -77,6 +77,33 @@ def test_the_axis_is_logarithmic_where_the_values_are(values, log, where):
     assert list(axis.where.values()) == pytest.approx(where, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("values", "key", "log"),
+    [
+        ([0, 0.0001, 0.001], "", True),
+        ([0.0001, 0.001], "", False),
+        ([0, 0.0005, 0.001], "", False),
+        ([0, 0.01], "optimizer.weight_decay", False),
+        ([0.01, 0.1], "optimizer.lr", True),
+        ([0.01, 0.1], "lr", True),
+        ([0.0001, 0.0005, 0.001], "optimizer.weight_decay", True),
+        ([0.01, 0.09], "optimizer.lr", False),
+        ([0.01, 0.1], "optimizer.lr_scale", False),
+        ([-0.01, 0.01, 0.1], "optimizer.lr", False),
+        ([0.1 * step for step in range(11)], "model.dropout", False),
+        ([0.1 * step for step in range(11)], "optimizer.lr", True),
+    ],
+)
+def test_one_decade_is_enough_beside_zero_and_for_rates(values, key, log):
+    assert logarithmic(values, key) == places([repr(value) for value in values], key).log == log
+
+
+def test_zero_beside_one_decade_has_a_place_of_its_own():
+    axis = places(["0", "0.0001", "0.001"])
+    assert list(axis.where.values()) == pytest.approx([-5, -4, -3])
+    assert [text for _, text in axis.ticks(12, apart=0.07)] == ["0", "0.0001", "0.001"]
+
+
 def test_a_search_over_numbers_is_told_from_one_over_logarithms():
     assert logarithmic([10 ** (-5 + 0.1 * step) for step in range(41)])
     assert not logarithmic([0.001 + 0.01 * step for step in range(41)])
@@ -91,7 +118,7 @@ def test_many_numbers_share_round_ticks():
 
 def test_words_have_a_place_each_and_close_ticks_make_room():
     assert places(["sgd", "adam"]).where == {"sgd": 0, "adam": 1}
-    assert [text for _, text in places(["0", "0.02", "1"]).ticks(12, apart=0.07)] == ["0", "1"]
+    assert [text for _, text in places(["1", "1.2", "40"]).ticks(12, apart=0.07)] == ["1", "40"]
 
 
 @pytest.mark.parametrize("picture", PICTURES)
@@ -165,7 +192,7 @@ def test_one_run_has_curves_and_a_dot_and_nothing_to_compare(plant):
     sweep.curves(folder, [0.5, 0.9])
     table = ranking(load_sweep(sweep.finish()))
     there = {picture.__name__ for picture in PICTURES if picture(table) is not None}
-    assert there == {"learning_curves", "dot_plot", "time_to_target_plot", "anytime_plot", "gap_plot"}
+    assert there == {"learning_curves", "dot_plot", "anytime_plot", "gap_plot"}, "its own best value is no target"
 
 
 @pytest.mark.slow

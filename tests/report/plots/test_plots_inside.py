@@ -56,7 +56,9 @@ def test_the_best_setting_of_each_choice_is_looked_into(inside, drawn):
     assert list(line.get_xdata()) == pytest.approx([0.8, 0.95])
     assert list(line.get_ydata()) == pytest.approx([0.6, 0.9])
     assert [bar.get_height() for bar in axes[0].patches] == pytest.approx([0.25, 0.75])
-    assert axes[0].texts[0].get_text() == "calibration error 0.0875"
+    (error,) = axes[0].texts
+    assert error.get_text() == "calibration error 0.0875"
+    assert error.get_position()[1] > 1, "above the picture, where no line runs"
 
 
 def test_norms_are_drawn_per_run_and_per_tensor(inside, drawn):
@@ -66,7 +68,35 @@ def test_norms_are_drawn_per_run_and_per_tensor(inside, drawn):
     assert list(each.lines[0].get_ydata()) == pytest.approx([1.5, 8])
     assert (each.get_yscale(), len(each.lines)) == ("log", 1), "adam's net has other tensors"
     assert "1 setting with other tensors" in plot.caption
-    assert [label for label, _ in plot.legend] == ["optimizer=sgd lr=0.1", "optimizer=adam lr=0.2"]
+    assert [mark.get_marker() for mark in whole.lines[::2]] == ["o", "D"]
+    assert each.lines[0].get_marker() == "o"
+    assert [tick.get_text() for tick in whole.get_xticklabels()] == ["optimizer=sgd", "optimizer=adam"]
+    assert plot.legend == [], "lines beside the picture would stand for marks in it"
+    assert "Settings: optimizer=sgd lr=0.1; optimizer=adam lr=0.2." in plot.caption
+
+
+def test_the_marks_of_tensors_have_a_key_in_the_picture(plant, ranked, drawn):
+    sweep = plant()
+    for optimizer, val in [("sgd", 0.9), ("adam", 0.8)]:
+        folder = sweep.run({"optimizer": optimizer}, 0, val, val)
+        (folder / "weights.csv").write_text("name,count,norm,largest\na,4,3,2\nb,1,4,4\n")
+    _, (_, each) = drawn(plots.weight_norms_plot, ranked(sweep))
+    legend = each.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["optimizer=sgd", "optimizer=adam"]
+    assert [(handle.get_marker(), handle.get_linestyle()) for handle in legend.legend_handles] == [
+        ("o", "None"),
+        ("D", "None"),
+    ]
+
+
+def test_a_single_setting_is_not_named(plant, ranked):
+    sweep = plant()
+    folder = sweep.run({}, 0, 0.9, 0.9)
+    BINS.to_csv(folder / "calibration.csv", index=False)
+    (folder / "weights.csv").write_text("name,count,norm,largest\na,4,3,2\nb,1,4,4\n")
+    table = ranked(sweep)
+    for picture in (plots.calibration_plot, plots.weight_norms_plot):
+        assert "Settings" not in picture(table).caption
 
 
 def test_the_norm_of_all_tensors_is_that_of_one_long_vector():
@@ -96,6 +126,18 @@ def test_trade_offs_are_the_points_that_none_beats():
     assert [name for _, _, name in trade_offs(points, -1)] == ["f"]
 
 
+def test_trade_offs_are_chosen_on_validation_and_their_test_result_is_named(plant, ranked, drawn):
+    """On test the order is the reverse: the dearest setting is the worst one there."""
+    sweep = plant()
+    for lr, val, test, seconds in [(0.1, 0.7, 0.9, 10), (0.2, 0.8, 0.6, 20), (0.3, 0.9, 0.5, 30)]:
+        sweep.run({"optimizer.lr": lr}, 0, val, test, fit_seconds=seconds)
+    plot, (time,) = drawn(plots.cost_plot, ranked(sweep))
+    assert time.get_ylabel() == "val/accuracy"
+    assert list(time.lines[1].get_ydata()) == pytest.approx([0.7, 0.8, 0.9])
+    named = ("1 lr=0.1 (test/accuracy 0.9000)", "2 lr=0.2 (test/accuracy 0.6000)", "3 lr=0.3 (test/accuracy 0.5000)")
+    assert "; ".join(named) in plot.caption
+
+
 def test_costs_are_numbered_and_the_best_on_validation_is_marked(plant, ranked, drawn):
     sweep = plant()
     for lr, val, seconds, memory in [(0.1, 0.9, 30, 5e8), (0.2, 0.8, 10, 7e8), (0.3, 0.7, 20, 6e8)]:
@@ -104,13 +146,13 @@ def test_costs_are_numbered_and_the_best_on_validation_is_marked(plant, ranked, 
     others, front, best = time.lines
     assert list(others.get_xdata()) == [20]
     assert list(front.get_xdata()) == [10, 30]
-    assert list(front.get_ydata()) == pytest.approx([0.7, 0.8])
+    assert list(front.get_ydata()) == pytest.approx([0.8, 0.9])
     assert (list(best.get_xdata()), best.get_marker(), best.get_color()) == ([30], "D", SERIES[1])
     assert best.get_markeredgecolor() == PAPER
     assert [text.get_text() for text in time.texts] == ["1", "2"]
     assert list(memory.lines[1].get_xdata()) == [500]
     assert (time.get_xlabel(), memory.get_xlabel()) == ("training time of a run in seconds", "peak memory in MB")
-    assert "training time of a run: 1 lr=0.2; 2 lr=0.1." in plot.caption
+    assert "training time of a run: 1 lr=0.2 (test/accuracy 0.7000); 2 lr=0.1 (test/" in plot.caption
 
 
 def test_costs_of_a_loss_fall(plant, ranked, drawn):

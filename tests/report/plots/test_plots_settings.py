@@ -63,6 +63,24 @@ def test_a_factor_has_its_runs_and_their_means(tuned, drawn):
     assert plot.legend == [("optimizer=sgd", 0), ("optimizer=adam", 1)]
 
 
+def test_means_of_values_without_an_order_are_not_joined(plant, ranked, drawn):
+    sweep = plant()
+    for optimizer, shift in [("sgd", 0.0), ("adam", 0.1)]:
+        for name, val in [("cosine", 0.5), ("step", 0.7), ("constant", 0.6)]:
+            for lr in (0.01, 0.1):
+                swept = {"optimizer": optimizer, "scheduler": name, "optimizer.lr": lr}
+                sweep.run(swept, 0, val + shift + lr, 0.5)
+    plot, (scheduler, lr) = drawn(plots.factor_effects, ranked(sweep))
+    for axes, style in [(scheduler, "None"), (lr, "-")]:
+        diamonds = [line for line in axes.lines if line.get_marker() == "D"]
+        assert [line.get_linestyle() == "None" for line in diamonds] == [style == "None"] * 2
+    means = next(line for line in scheduler.lines if line.get_marker() == "D")
+    assert sorted(means.get_ydata()) == pytest.approx([0.655, 0.755, 0.855])
+    assert lr.get_xlabel() == "optimizer.lr (log scale)"
+    assert "Line, or diamonds where there is no order: their mean" in plot.caption
+    assert "in the order of the legend, from left to right" in plot.caption
+
+
 def test_a_search_has_means_of_groups_and_round_ticks(plant, ranked, drawn):
     sweep = plant()
     for number in range(160):
@@ -94,10 +112,21 @@ def test_every_pair_of_numbers_has_a_map_learning_rate_and_decay_first(tuned, dr
     assert "bright is 0.6025" in plot.caption
 
 
+def test_the_caption_of_maps_names_what_they_are_split_by(tuned, drawn):
+    plot, _ = drawn(plots.heat_maps, tuned(optimizers=("sgd", "adam")))
+    assert plot.caption.startswith("Mean val/accuracy over completed runs, for each optimizer apart; the same colours")
+
+
+def test_the_caption_of_a_single_map_names_no_split(tuned, drawn):
+    plot, _ = drawn(plots.heat_maps, tuned())
+    assert plot.caption.startswith("Mean val/accuracy over completed runs; dark is")
+
+
 def test_with_many_choices_only_the_first_pair_is_split(tuned, drawn):
     table = tuned(("a", "b", "c", "d", "e", "f", "g"), (0.1, 0.2), (0, 0.1), (0, 0.5))
-    _, axes = drawn(plots.heat_maps, table)
+    plot, axes = drawn(plots.heat_maps, table)
     assert [one.get_title(loc="left") for one in axes] == [f"optimizer={name}" for name in "abcdefg"] + ["", ""]
+    assert "for each optimizer apart where a title names one, whatever their other swept values" in plot.caption
 
 
 def test_a_cell_without_a_completed_run_has_a_dash(plant, ranked, drawn):
@@ -123,7 +152,8 @@ def test_a_search_over_two_numbers_is_a_dot_per_run(plant, ranked, drawn):
     (dots,) = axes.collections
     places = dots.get_offsets()
     assert len(places) == 30
-    assert list(places[-1]) == pytest.approx([-1.1, 0.007], abs=1e-4), "the best run is drawn last, on top"
+    top = [-1.1, math.log10(0.007)]
+    assert list(places[-1]) == pytest.approx(top, abs=1e-4), "the best run is drawn last, on top"
     assert axes.get_xlabel() == "optimizer.lr (log scale)"
     assert "a dot per run" in plot.caption
 
@@ -173,6 +203,46 @@ def test_a_budget_begins_at_the_mean_and_ends_at_the_best(plant, ranked, drawn):
     assert [one.get_title(loc="left") for one in (whole, optimizer, lr)] == ["whole sweep", "optimizer", "optimizer.lr"]
     named = {line.get_label(): list(line.get_ydata()) for line in optimizer.lines}
     assert named == {"sgd": pytest.approx([0.7, 0.8]), "adam": pytest.approx([0.7, 0.7])}
+
+
+def test_a_budget_line_begins_where_most_searches_found_a_result(plant, ranked, drawn):
+    """Of nine settings of adam one has a result: of searches with eight of them 8/9 have it, below 90 %."""
+    sweep = plant()
+    for lr in range(9):
+        sweep.run({"optimizer": "sgd", "optimizer.lr": lr}, 0, 0.5 + 0.01 * lr, 0.4)
+        fields = {"val": 0.9, "test": 0.8} if lr == 4 else {"status": "diverged"}
+        sweep.run({"optimizer": "adam", "optimizer.lr": lr}, 0, **fields)
+        sweep.run({"optimizer": "lion", "optimizer.lr": lr}, 0, status="diverged")
+    plot, (whole, optimizer, lr) = drawn(plots.budget_plot, ranked(sweep))
+    named = {line.get_label(): line for line in optimizer.lines}
+    assert (list(named["adam"].get_xdata()), named["adam"].get_marker()) == ([9], "o")
+    assert list(named["adam"].get_ydata()) == pytest.approx([0.9])
+    assert list(named["sgd"].get_xdata()) == list(range(1, 10))
+    assert optimizer.get_xlim() == pytest.approx((0.6, 9.4)), "the axis begins at one setting all the same"
+    # 17 of 27 have none: C(17, 2) / C(27, 2) = 0.387, C(17, 4) / C(27, 4) = 0.136, C(17, 5) / C(27, 5) = 0.077.
+    for line in whole.lines:
+        assert list(line.get_xdata()) == list(range(5, 28))
+    assert "at least 90 % of such searches have a result; mean and band are over those searches" in plot.caption
+    lost = (
+        "Whole sweep: 17 of 27 settings have no result; optimizer=adam: 8 of 9; optimizer=lion: 9 of 9; lr=4: 1 of 3; "
+    )
+    assert f" {lost}" in plot.caption
+
+
+def test_of_many_values_with_failed_settings_the_first_are_named(plant, ranked, drawn):
+    sweep = plant()
+    for lr in range(20):
+        sweep.run({"optimizer": "sgd", "optimizer.lr": lr}, 0, 0.5 + 0.01 * lr, 0.4)
+        sweep.run({"optimizer": "adam", "optimizer.lr": lr}, 0, status="failed")
+    plot, _ = drawn(plots.budget_plot, ranked(sweep))
+    assert plot.caption.count(": 1 of 2; ") == 16
+    assert plot.caption.endswith("; and 4 further values with some.")
+
+
+def test_without_failed_settings_a_budget_has_nothing_to_say_about_them(tuned, drawn):
+    plot, axes = drawn(plots.budget_plot, tuned())
+    assert "no result" not in plot.caption
+    assert all(line.get_xdata()[0] == 1 for one in axes for line in one.lines)
 
 
 def test_nothing_was_tuned_with_one_setting(plant, ranked):

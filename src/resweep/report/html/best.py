@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from html import escape
 
-from resweep.report.html.parts import Column, cell, figure, head_cell, note, number, row, scroll, table
+from resweep.report.html.parts import Column, cell, counted, figure, head_cell, note, number, row, scroll, table
 from resweep.report.load import Confusion, load_confusion, load_mistakes
 from resweep.report.plots import confusion_picture
 from resweep.report.table import Ranking
@@ -27,13 +27,14 @@ def confusions(ranked: Ranking) -> str:
     size = range(len(found[0].classes))
     counts = tuple(tuple(sum(one.counts[i][j] for one in found) for j in size) for i in size)
     total = Confusion(found[0].classes, counts)
-    runs = f"{len(found)} runs" if len(found) > 1 else "one run"
-    text = f"Test images of {ranked.setting(ranked.best)}, summed over {runs}. Rows: true class, columns: predicted."
+    summed = f", summed over {counted(len(found), 'run')}" if len(found) > 1 else ""
+    text = f"Test images of {ranked.setting(ranked.best)}{summed or ' in one run'}. Rows: true class, columns: "
+    text += "predicted."
     never = [name for j, name in enumerate(total.classes) if not any(line[j] for line in counts)]
     if never:
         text += f" Never predicted: {', '.join(never[:MATRIX_CLASSES])}{', …' if len(never) > MATRIX_CLASSES else ''}."
-    matrix = _matrix(total) if len(size) <= MATRIX_CLASSES else figure(confusion_picture(total), "single")
-    return f'{note(text)}{matrix}<div class="columns">{_pairs(total)}{_per_class(total)}</div>'
+    matrix = _matrix(total, summed) if len(size) <= MATRIX_CLASSES else _picture(total)
+    return f'{note(text)}{matrix}<div class="columns">{_pairs(total, summed)}{_per_class(total, summed)}</div>'
 
 
 def mistakes(ranked: Ranking) -> str:
@@ -50,7 +51,11 @@ def mistakes(ranked: Ranking) -> str:
     return "".join(parts)
 
 
-def _matrix(confusion: Confusion) -> str:
+def _picture(confusion: Confusion) -> str:
+    return figure(confusion_picture(confusion), "Confusion matrix")
+
+
+def _matrix(confusion: Confusion, summed: str) -> str:
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in confusion.classes)
     rows = []
     for i, (name, counts) in enumerate(zip(confusion.classes, confusion.counts, strict=True)):
@@ -61,12 +66,12 @@ def _matrix(confusion: Confusion) -> str:
             kind = ' class="right"' if i == j else ""
             cells.append(f'<td{kind} style="background: rgba(var(--heat), {shade:.2f})">{count}</td>')
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
-    caption = "<caption>Confusion matrix: rows true class, columns predicted class</caption>"
+    caption = f"<caption>Confusion matrix{summed}: rows true class, columns predicted class</caption>"
     heads = f"<thead><tr><td></td>{heads}</tr></thead>"
     return scroll(f'<table class="matrix">{caption}{heads}<tbody>{"".join(rows)}</tbody></table>', "Confusion matrix")
 
 
-def _pairs(confusion: Confusion, limit: int = 8) -> str:
+def _pairs(confusion: Confusion, summed: str, limit: int = 8) -> str:
     """The most frequent mistakes, as a list."""
     pairs = [
         (count, confusion.classes[i], confusion.classes[j], sum(counts))
@@ -80,16 +85,17 @@ def _pairs(confusion: Confusion, limit: int = 8) -> str:
         share = number(f"{count / whole:.1%}", count / whole)
         rows.append(row([cell(true), cell(predicted), number(str(count), count), share]))
     columns = [Column("true class"), Column("taken for"), Column("images", True), Column("of the class", True)]
-    body = table("Most confused pairs", columns, rows, "plain sortable") if rows else "<p>No mistakes.</p>"
-    return f"<div><h3>Most confused pairs</h3>{body}</div>"
+    label = f"Most confused pairs{summed}"
+    body = table(label, columns, rows, "plain sortable") if rows else "<p>No mistakes.</p>"
+    return f"<div><h3>{label}</h3>{body}</div>"
 
 
-def _per_class(confusion: Confusion) -> str:
+def _per_class(confusion: Confusion, summed: str) -> str:
     rows = []
     shares = [(counts[i] / sum(counts), i, sum(counts)) for i, counts in enumerate(confusion.counts) if sum(counts)]
     for share, index, whole in sorted(shares)[:MATRIX_CLASSES]:
         cells = [head_cell(confusion.classes[index]), number(f"{share:.4f}", share), number(str(whole), whole)]
         rows.append(row(cells))
     columns = [Column("class"), Column("recognised", True), Column("images", True)]
-    body = table("Accuracy per class", columns, rows, "plain sortable")
-    return f"<div><h3>Accuracy per class, lowest first</h3>{body}</div>"
+    body = table(f"Accuracy per class{summed}", columns, rows, "plain sortable")
+    return f"<div><h3>Accuracy per class, lowest first{summed}</h3>{body}</div>"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from resweep.report.html.parts import bullets, folded, link, path_from
+from resweep.record import LOG_FILE
+from resweep.report.differences import grouped
+from resweep.report.html.parts import bullets, counted, folded, link, path_from
 from resweep.report.load import RunRecord, Sweep, changes_since_planned, log_tail
 from resweep.report.table import Ranking, SettingRow, repeat_of
 
@@ -15,6 +17,8 @@ SHOWN_LOGS = 5
 """Runs of one cause whose log's end is shown."""
 LISTED_GAPS = 60
 """Settings with missing seeds that are listed."""
+LISTED_FAULTS = 40
+"""Lines on files that cannot be read; of a fault that many runs share there is one line."""
 
 
 def failures(ranked: Ranking, folder: Path) -> str:
@@ -30,12 +34,13 @@ def failures(ranked: Ranking, folder: Path) -> str:
         if run.status != "completed":
             reasons.setdefault((run.status, run.error_text or "no reason recorded"), []).append(run)
     blocks = [_reason(f"{status}: {why}", runs, folder) for (status, why), runs in reasons.items()]
-    blocks += [_block("Files that cannot be read", sweep.damaged)] if sweep.damaged else []
+    blocks += [_block("Files that cannot be read", _faults(sweep))] if sweep.damaged else []
     changes = changes_since_planned(sweep.request)
     blocks += [_block("Changed since the sweep was planned", changes)] if changes else []
     unrecorded = sweep.counts.get("pending", 0) - sum(run.status == "pending" for run in sweep.runs)
     if unrecorded > 0:
-        blocks.append(f"<p>{unrecorded} planned runs have no record yet.</p>")
+        verb = "has" if unrecorded == 1 else "have"
+        blocks.append(f"<p>{counted(unrecorded, 'planned run')} {verb} no record yet.</p>")
     blocks += _gaps(ranked)
     return "\n".join(blocks) or f"<p>{_none(sweep)}</p>"
 
@@ -49,6 +54,13 @@ def _none(sweep: Sweep) -> str:
     return "None: every planned run completed." if sweep.runs else "No run has been recorded."
 
 
+def _faults(sweep: Sweep) -> list[str]:
+    """What cannot be read, equal faults in one line, the last line counting what is not listed."""
+    lines = grouped(sweep.damaged)
+    more = len(lines) - LISTED_FAULTS
+    return lines if more <= 0 else [*lines[:LISTED_FAULTS], f"and {counted(more, 'further fault')}"]
+
+
 def _block(title: str, lines: list[str]) -> str:
     return f'<div class="reason"><h3>{escape(title)}</h3>{bullets(lines)}</div>'
 
@@ -60,7 +72,7 @@ def _reason(title: str, runs: list[RunRecord], folder: Path) -> str:
         where = ", ".join(f"{key} {error[key]}" for key in ("epoch", "where") if error.get(key) is not None)
         text = escape(f"{run.id}  {overrides(run)}{f'  ({where})' if where else ''}  ")
         log = _log(run) if place < SHOWN_LOGS else ""
-        items.append(f"<li>{text}{link(path_from(folder, run.dir / 'run.log'))}{log}</li>")
+        items.append(f"<li>{text}{link(path_from(folder, run.dir / LOG_FILE))}{log}</li>")
     if len(runs) > LISTED_RUNS:
         items.append(f"<li>and {len(runs) - LISTED_RUNS} more: see the table of all runs</li>")
     number = f"{len(runs)} runs " if len(runs) > 1 else ""
@@ -88,7 +100,7 @@ def _gaps(ranked: Ranking) -> list[str]:
         names = [str(seed) if fold is None else f"{fold} (seed {seed})" for seed, fold in missing]
         lines.append(f"{ranked.setting(row)}: no completed run for {ranked.unit} {', '.join(names)}")
     if len(gaps) > LISTED_GAPS:
-        lines.append(f"and {len(gaps) - LISTED_GAPS} more settings")
+        lines.append(f"and {counted(len(gaps) - LISTED_GAPS, 'more setting')}")
     return [f"<h3>Missing {ranked.unit}s</h3>{bullets(lines)}"]
 
 

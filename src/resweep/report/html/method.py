@@ -57,12 +57,13 @@ def glossary(ranked: Ranking) -> str:
             "p (Wilcoxon)": "the same question asked of ranks, without the assumption of normal results; it needs six "
             "differences other than zero",
             "won": f"share of the {unit}s in which the first setting is the better one; a tie counts half",
-            "effect": "mean difference divided by the standard deviation of the differences, corrected for small n; "
-            "0.8 and above is usually called large",
+            "effect (d_z)": "mean difference in standard deviations of the paired differences, corrected for small n; "
+            "it is not comparable with the usual 0.2, 0.5 and 0.8 (small, medium, large), which are for the difference "
+            "of two independent groups in standard deviations within them",
             "better, worse": "p (Holm) is below 0.05",
             "not distinguishable": "the runs at hand show no difference; that is not a proof that there is none",
-            f"further {unit}s": f"how many more {unit}s would show a difference of the observed size with 80 % "
-            f"probability; no number above {MAX_SEEDS:,}",
+            f"fresh {unit}s": f"how many new {unit}s, compared without the old ones, show a difference of the observed "
+            f"size with 80 % probability; no number above {MAX_SEEDS:,}",
             "failed, diverged, lost": "stopped with an error; loss no longer a number; vanished without a record "
             "of its end",
         }

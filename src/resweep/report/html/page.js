@@ -68,6 +68,7 @@ class View {
     this.heads = Array.from(table.tHead.rows[0].cells);
     this.names = this.heads.map(textOf);
     this.rows = Array.from(this.body.rows);
+    this.ranked = this.rows;
     this.page = Number(table.dataset.rows ?? 100);
     this.limit = this.page;
     this.tests = new Map();
@@ -100,6 +101,13 @@ class View {
     this.heads[index].setAttribute("aria-sort", down ? "descending" : "ascending");
     this.show();
     say(this.label + " sorted by " + this.names[index] + (down ? ", descending" : ", ascending"));
+  }
+
+  unsort() {
+    this.rows = this.ranked;
+    for (const head of this.heads) head.removeAttribute("aria-sort");
+    this.show();
+    say(this.label + " in the order of the report");
   }
 
   addTools() {
@@ -164,8 +172,9 @@ class View {
       select.append(make("option", { value: index + " down", textContent: name + ", descending" }));
     });
     select.addEventListener("change", () => {
-      const [index, way] = (select.value || "0 up").split(" ");
-      this.sort(Number(index), way === "down");
+      const [index, way] = select.value.split(" ");
+      if (way) this.sort(Number(index), way === "down");
+      else this.unsort();
     });
     this.tools.append(make("label", { className: "sorter" }, "Sort", select));
   }

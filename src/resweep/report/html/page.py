@@ -11,11 +11,12 @@ from importlib import resources
 from pathlib import Path
 
 from resweep.console import duration
+from resweep.record import CURVES_PARQUET, RESULTS_FILE, RESULTS_PARQUET
 from resweep.report import plots
 from resweep.report.differences import doubts
 from resweep.report.html import best, comparisons, method, runs
 from resweep.report.html.failures import failures
-from resweep.report.html.parts import command_block, figure, link
+from resweep.report.html.parts import command_block, counted, figure, link
 from resweep.report.html.settings import leaderboard
 from resweep.report.load import Sweep
 from resweep.report.results import sweep_command
@@ -58,16 +59,16 @@ def _sections(table: Ranking, folder: Path) -> Iterator[tuple[str, str]]:
     yield "Which value?", comparisons.axis_tables(table, axes)
     yield "Differences", comparisons.paired_table(table, axes)
     yield "Failures and gaps", failures(table, folder)
-    yield f"Every {table.unit}", figure(plots.dot_plot(table), "single")
+    yield f"Every {table.unit}", figure(plots.dot_plot(table), f"Every {table.unit}")
     yield "What each factor does", figure(plots.factor_effects(table))
     yield "Tuning budget", figure(plots.budget_plot(table))
     yield "Neighbours", comparisons.neighbours(table, sensitivity(table), plots.sensitivity_plot(table))
     yield "Two factors together", figure(plots.heat_maps(table))
-    yield "All factors together", figure(plots.parallel_coordinates(table), "single")
+    yield "All factors together", figure(plots.parallel_coordinates(table), "All factors together")
     yield "Learning curves", figure(plots.learning_curves(table))
     yield "Speed", _speed(table)
     yield "Cost", figure(plots.cost_plot(table))
-    yield "Generalization gap", figure(plots.gap_plot(table))
+    yield "Generalization gap", figure(plots.gap_plot(table), "Generalization gap")
     yield "Confusions of the best setting", best.confusions(table)
     yield "Most confident mistakes", best.mistakes(table)
     yield "Calibration", figure(plots.calibration_plot(table))
@@ -84,7 +85,7 @@ def _speed(table: Ranking) -> str:
         ("Performance profile", plots.profile_plot(table)),
         ("Best so far", plots.anytime_plot(table)),
     ]
-    return "".join(f"<h3>{title}</h3>{figure(plot)}" for title, plot in parts if plot is not None)
+    return "".join(f"<h3>{title}</h3>{figure(plot, title)}" for title, plot in parts if plot is not None)
 
 
 def _fill(title: str, body: str) -> str:
@@ -104,7 +105,7 @@ def _head(table: Ranking, warnings: Sequence[str]) -> str:
         for text, what, kind in _tiles(table)
     )
     command = sweep_command(sweep)
-    repeat = f'<p class="quiet">Repeat it with</p>{command_block(command)}' if command else ""
+    repeat = f'<p class="quiet">Made by</p>{command_block(command)}' if command else ""
     lines = "".join(f"<li>{escape(text)}</li>" for text in warnings)
     against = f'<div class="reason"><h3>Against comparing these runs</h3><ul>{lines}</ul></div>' if lines else ""
     created = str(sweep.request.get("created_at") or "")
@@ -134,9 +135,10 @@ def _tiles(table: Ranking) -> Iterator[tuple[str, str, str]]:
 
 
 def _footer(sweep: Sweep, folder: Path) -> str:
-    names = ("results.csv", "results.parquet", "curves.parquet")
-    files = [link(name) for name in names if name == "results.csv" or (folder / name).exists()]
-    return f"<footer>Made by resweep from {len(sweep.runs):,} run records. As data: {', '.join(files)}</footer>"
+    names = (RESULTS_FILE, RESULTS_PARQUET, CURVES_PARQUET)
+    files = [link(name) for name in names if name == RESULTS_FILE or (folder / name).exists()]
+    made = f"Made by resweep from {counted(len(sweep.runs), 'run record')}"
+    return f"<footer>{made}. As data: {', '.join(files)}</footer>"
 
 
 def _date(created: str) -> str:

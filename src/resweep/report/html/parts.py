@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from resweep.report.plots.canvas import counted as counted
 from resweep.report.words import value_text
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ PIXELS_PER_POINT = 1.55
 """Size of the pictures on the screen."""
 DASH = "-"
 """What a cell without a value shows."""
+HINT = "Wider than the screen: scroll it sideways \N{LEFT RIGHT ARROW}"
+"""What stands above a picture on a narrow screen."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,21 @@ class Column:
         numeric: whether its cells are numbers, which stand on the right and sort by size.
         filter: whether the page offers its values as a choice to filter by.
         pinned: whether it stays at the right edge while the others scroll sideways.
+        below: a second line of the heading, plain text.
     """
 
     name: str
     numeric: bool = False
     filter: bool = False
     pinned: bool = False
+    below: str = ""
 
     @property
     def html(self) -> str:
         """The heading as an element."""
         kind = " class=num" if self.numeric else " class=cmd" if self.pinned else ""
-        return f'<th scope="col"{kind}{" data-filter" if self.filter else ""}>{escape(self.name)}</th>'
+        below = f",<br> {escape(self.below)}" if self.below else ""
+        return f'<th scope="col"{kind}{" data-filter" if self.filter else ""}>{escape(self.name)}{below}</th>'
 
 
 def table(
@@ -154,28 +160,34 @@ def path_from(folder: Path, path: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def figure(plot: Plot | None, kind: str = "panels") -> str:
+def figure(plot: Plot | None, label: str = "") -> str:
     """Return pictures with their legend and caption; empty for None.
 
     Args:
-        plot: pictures.
-        kind: CSS class: ``panels`` lays them side by side, ``single`` lets one scroll sideways on a narrow screen.
+        plot: pictures, laid side by side.
+        label: what a picture shows that cannot be made smaller; on a narrow screen it scrolls sideways in a region
+            named by it, below a line that says so.
     """
     from resweep.report.plots import DASHES
 
     if plot is None:
         return ""
     items = []
-    for label, index in plot.legend:
+    for name, index in plot.legend:
         color = "var(--faint)" if index is None else f"var(--s{index})"
         dash = "" if index is None else DASHES[index % len(DASHES)]
         style = f"stroke: {color}; stroke-width: 2; stroke-dasharray: {dash or 'none'}"
         line = f'<line x1="0" y1="4" x2="28" y2="4" style="{style}"/>'
-        items.append(f'<li><svg viewBox="0 0 28 8" aria-hidden="true">{line}</svg>{escape(label)}</li>')
+        items.append(f'<li><svg viewBox="0 0 28 8" aria-hidden="true">{line}</svg>{escape(name)}</li>')
     legend = f'<ul class="legend">{"".join(items)}</ul>' if items else ""
     pictures = "".join(f'<div class="picture" style="width: {_width(svg):.0f}px">{svg}</div>' for svg in plot.svgs)
     caption = f"<figcaption>{escape(plot.caption)}</figcaption>"
-    return f'<figure>{legend}<div class="{kind}">{pictures}</div>{caption}</figure>'
+    if not label:
+        return f'<figure>{legend}<div class="panels">{pictures}</div>{caption}</figure>'
+    region = (
+        f'<div class="panels single" role="region" tabindex="0" aria-label="Picture: {escape(label)}">{pictures}</div>'
+    )
+    return f'<figure>{legend}<p class="hint">{HINT}</p>{region}{caption}</figure>'
 
 
 def _second_line(text: str) -> str:

@@ -28,6 +28,8 @@ from resweep.report.table import REPEATS, Ranking, SettingRow, metric_values
 from resweep.report.words import counts_text, repeats_text, summary_text
 
 STAR = '<span class="star" title="best on validation">★</span> '
+UNCORRECTED = "interval uncorrected"
+"""What stands below the heading of a column with differences and their intervals, beside the corrected verdict."""
 INTERVAL_ROWS = 60
 """Settings, from the best on, whose intervals of the mean are listed."""
 
@@ -38,7 +40,7 @@ def leaderboard(ranked: Ranking) -> str:
         return "<p>No run has a readable record.</p>"
     columns = [Column("#"), *value_columns(ranked)]
     columns += [Column("n", True), *(Column(metric, True) for metric in _metrics(ranked))]
-    columns += [Column("against best", True), Column("verdict", filter=True)]
+    columns += [Column("against best", True, below=UNCORRECTED), Column("verdict", filter=True)]
     columns += [Column("time/run", True), Column("command", pinned=True)]
     rows = [_row(ranked, place, setting) for place, setting in enumerate(ranked.rows, 1)]
     body = table("Settings, the best on validation first", columns, rows, "wide cards sortable filterable", page=40)
@@ -91,14 +93,16 @@ def family_text(ranked: Ranking) -> str:
     count = ranked.pairs.count
     if not count:
         return f"No two settings share {MIN_SEEDS} {ranked.unit}s, so no difference can be tested."
+    if count == 1:
+        return "The verdict comes from a paired t test, the only one here, so its p needs no correction."
     return f"Verdicts come from paired t tests, corrected by Holm for all {count:,} comparisons of settings."
 
 
 def verdict_cell(difference: Difference, unit: str) -> str:
-    """Return a cell with the verdict, below it how many further seeds would show the observed difference."""
+    """Return a cell with the verdict, below it how many fresh seeds would show the observed difference."""
     more = difference.more_seeds
     kind = f' class="is-{difference.verdict}"' if difference.verdict in (BETTER, WORSE) else ""
-    below = "" if more is None else f'<br><span class="small">{more:,} further {unit}{"" if more == 1 else "s"}</span>'
+    below = "" if more is None else f'<br><span class="small">{more:,} fresh {unit}{"" if more == 1 else "s"}</span>'
     return f"<td><span{kind}>{escape(difference.verdict)}</span>{below}</td>"
 
 
@@ -140,11 +144,12 @@ def _row(ranked: Ranking, place: int, setting: SettingRow) -> str:
 
 
 def _explained(ranked: Ranking) -> str:
+    stricter = " So a verdict is stricter than the interval." if ranked.pairs.count > 1 else ""
     text = (
         f"Figures are mean ± standard deviation over the n completed {ranked.unit}s, with smallest..largest below; "
         f"runs that did not complete stand below n. Against best: mean difference in {ranked.compared} to the first "
-        f"row, paired by {ranked.unit}, and its uncorrected 95 % interval. {family_text(ranked)} So a verdict is "
-        f"stricter than the interval. Below it: how many further {ranked.unit}s would show the observed difference. "
+        f"row, paired by {ranked.unit}, and its uncorrected 95 % interval. {family_text(ranked)}{stricter} Below the "
+        f"verdict: how many fresh {ranked.unit}s of each, compared on their own, would show the observed difference. "
         "Settings with failed, diverged or lost runs rank below the others."
     )
     repeats = repeats_text(ranked)

@@ -1,8 +1,7 @@
-"""What a result costs: the shown metric over training time and memory, the best trade-offs joined."""
+"""What a result costs: the monitored metric over training time and memory, the best trade-offs joined."""
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING
 
 from resweep.report.plots.canvas import (
@@ -18,7 +17,7 @@ from resweep.report.plots.canvas import (
     render,
     thinned,
 )
-from resweep.report.table import Ranking, SettingRow, metric_values
+from resweep.report.table import Ranking, SettingRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,28 +34,26 @@ Point = tuple[float, float, SettingRow]
 
 
 def cost_plot(table: Ranking) -> Plot | None:
-    """Return the shown metric over training time and over peak memory, a dot per setting; None without costs.
+    """Return the monitored metric over training time and over peak memory, a dot per setting; None without costs.
 
-    The line joins the settings that no other one beats in both. Results are those on test images where there are some;
-    the joined points are read off, not used to choose.
+    The line joins the settings that no other one beats in both. It is a choice among settings, so it is made on
+    validation; the caption gives the test results of the settings that are named.
     """
-    metric = table.shown or table.monitor
-    better = 1 if table.larger_is_better else -1
-    panels = [
-        ("training time of a run in seconds", _times(table, metric)),
-        ("peak memory in MB", _memory(table, metric)),
-    ]
+    better = 1 if table.mode == "max" else -1
+    panels = [("training time of a run in seconds", _times(table)), ("peak memory in MB", _memory(table))]
     panels = [(label, points) for label, points in panels if len({cost for cost, _, _ in points}) > 1]
     if not panels:
         return None
     svgs, parts = [], []
     for label, points in panels:
         front = trade_offs(points, better)
-        svgs.append(_panel(table, metric, label, points, front))
-        named = "; ".join(f"{number} {table.setting(row)}" for number, (_, _, row) in enumerate(front[:NUMBERED], 1))
+        svgs.append(_panel(table, label, points, front))
+        named = "; ".join(f"{number} {_named(table, row)}" for number, (_, _, row) in enumerate(front[:NUMBERED], 1))
         more = f"; and {len(front) - NUMBERED} more" if len(front) > NUMBERED else ""
         parts.append(f" Over {label.split(' in ')[0]}: {named}{more}.")
-    caption = f"Dots: mean {metric} of a setting. Numbered and joined: no other setting costs as little and is better."
+    caption = (
+        f"Dots: mean {table.monitor} of a setting. Numbered and joined: no other setting costs as little and is better."
+    )
     caption += "".join(parts) + " Diamond: best on validation."
     most = max(len(points) for _, points in panels)
     if most > POINTS:
@@ -67,20 +64,23 @@ def cost_plot(table: Ranking) -> Plot | None:
     return Plot(svgs, caption)
 
 
-def _times(table: Ranking, metric: str) -> list[Point]:
+def _named(table: Ranking, row: SettingRow) -> str:
+    """A setting's text with its test result, where it has one."""
+    return table.setting(row) + (f" ({table.shown} {row.test.mean:.4f})" if row.test.n else "")
+
+
+def _times(table: Ranking) -> list[Point]:
     """Median training time of each setting with a result."""
-    means = [(row, metric_values(row.runs, metric)) for row in table.rows]
-    return [(row.fit_seconds, statistics.fmean(found), row) for row, found in means if found and row.fit_seconds]
+    return [(row.fit_seconds, row.val.mean, row) for row in table.rows if row.val.n and row.fit_seconds]
 
 
-def _memory(table: Ranking, metric: str) -> list[Point]:
+def _memory(table: Ranking) -> list[Point]:
     """Largest peak memory of each setting's completed runs, in 10^6 bytes."""
     points = []
     for row in table.rows:
-        found = metric_values(row.runs, metric)
         peaks = [run.peak_memory_bytes for run in row.completed if run.peak_memory_bytes]
-        if found and peaks:
-            points.append((max(peaks) / 1e6, statistics.fmean(found), row))
+        if row.val.n and peaks:
+            points.append((max(peaks) / 1e6, row.val.mean, row))
     return points
 
 
@@ -101,7 +101,7 @@ def trade_offs(points: list[Point], better: int) -> list[Point]:
     return front
 
 
-def _panel(table: Ranking, metric: str, label: str, points: list[Point], front: list[Point]) -> str:
+def _panel(table: Ranking, label: str, points: list[Point], front: list[Point]) -> str:
     joined = {id(row) for _, _, row in front}
     others = thinned([point for point in points if id(point[2]) not in joined], POINTS)
 
@@ -118,9 +118,9 @@ def _panel(table: Ranking, metric: str, label: str, points: list[Point], front: 
         best = [(cost, value) for cost, value, row in points if row.best]
         style = {"markersize": 6.5, "markeredgecolor": PAPER, "markeredgewidth": 0.8, "zorder": 4}
         axes.plot([cost for cost, _ in best], [value for _, value in best], "D", color=SERIES[1], **style)
-        axes.set(xlabel=label, ylabel=cut(metric, 40))
+        axes.set(xlabel=label, ylabel=cut(table.monitor, 40))
         axes.margins(0.1)
         axes.grid()
 
-    what = f"{metric} over {label}, {counted(len(points), 'setting')}, {len(front)} best trade-offs"
+    what = f"{table.monitor} over {label}, {counted(len(points), 'setting')}, {len(front)} best trade-offs"
     return render(f"cost-{label}", PANEL, draw, what)

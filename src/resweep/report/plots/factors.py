@@ -56,7 +56,8 @@ class Factor:
 def factor_effects(table: Ranking) -> Plot | None:
     """Return the monitored metric over each swept value, a line per optimizer if that is swept; None without a factor.
 
-    Positive numbers that span two decades or more have a logarithmic axis, with zero at a separate place on the left.
+    Numbers that are :func:`resweep.report.plots.scales.logarithmic` have such an axis, with zero at a separate place on
+    the left. Values that are no numbers have no order, so their means are not joined.
     """
     runs = measured_runs(table)
     split = splitting_key(table, runs)
@@ -71,7 +72,11 @@ def factor_effects(table: Ranking) -> Plot | None:
 
 
 def _caption(table: Ranking, factors: list[Factor], keys: int, runs: int) -> str:
-    caption = f"Small dots: {table.monitor} of single completed runs. Line: their mean over all other swept values."
+    numbers = [numeric(factor.levels) for factor in factors]
+    mean = "Diamonds" if not any(numbers) else "Line" if all(numbers) else "Line, or diamonds where there is no order"
+    caption = f"Small dots: {table.monitor} of single completed runs. {mean}: their mean over all other swept values."
+    if not all(numbers) and len(factors[0].lines) > 1:
+        caption += " Diamonds at one value stand in the order of the legend, from left to right."
     if any(factor.grouped for factor in factors):
         caption += (
             f" Over more than {VALUES} numbers, the line joins the means of {GROUPS} groups of equally many runs."
@@ -95,7 +100,7 @@ def _factor(table: Ranking, runs: list[RunRecord], key: str, split: str | None, 
 
 
 def _panel(table: Ranking, factor: Factor, number: int) -> str:
-    axis = places(factor.levels)
+    axis = places(factor.levels, factor.key)
     where = axis.where
 
     def draw(axes: Axes) -> None:
@@ -103,7 +108,10 @@ def _panel(table: Ranking, factor: Factor, number: int) -> str:
         for index, line in enumerate(factor.lines):
             aside = (index - (len(factor.lines) - 1) / 2) * shift
             spots = sorted((where[level] + aside, values) for level, values in line.items())
-            (_grouped_line if factor.grouped else _line)(axes, index, spots)
+            if factor.grouped:
+                _grouped_line(axes, index, spots)
+            else:
+                _means(axes, index, spots, joined=axis.numbers)
         spots, texts = zip(*axis.ticks(VALUES, apart=0.07), strict=True)
         axes.set_xticks(spots, [cut(text, 24) for text in texts])
         fit_ticks(axes, texts)
@@ -124,12 +132,13 @@ def _shift(spots: list[float]) -> float:
     return 0.06 * min([right - left for left, right in pairwise(spots)] or [1.0])
 
 
-def _line(axes: Axes, index: int, spots: list[tuple[float, list[float]]]) -> None:
-    """Dots at each value and the line of their means."""
+def _means(axes: Axes, index: int, spots: list[tuple[float, list[float]]], joined: bool) -> None:
+    """Dots at each value and their means, joined by a line where the values have an order."""
     for spot, values in spots:
         _draw_dots(axes, index, [(spot, value) for value in thinned(sorted(values), SPOT_DOTS)])
     means = [statistics.fmean(values) for _, values in spots]
-    axes.plot([spot for spot, _ in spots], means, marker="D", markersize=4, **line_style(index))
+    style = line_style(index) if joined else {"color": SERIES[index], "linestyle": "", "zorder": 3}
+    axes.plot([spot for spot, _ in spots], means, marker="D", markersize=4, **style)
 
 
 def _grouped_line(axes: Axes, index: int, spots: list[tuple[float, list[float]]]) -> None:

@@ -16,6 +16,8 @@ from resweep.report.plots.canvas import (
     Plot,
     counted,
     cut,
+    fit_ticks,
+    key_of_lines,
     line_style,
     plain_logarithm,
     render,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 MARKS = ("o", "D", "s", "^", "v", "P")
 """Shapes that tell settings apart without colour, in turn."""
+KEYED_PANEL = (4.7, PANEL[1])
+"""Width and height of a panel with a key beside it, in inches."""
 CHOICES = 6
 """Settings that are looked into: the best one, and the best one of the other choices."""
 
@@ -106,9 +110,14 @@ def calibration_plot(table: Ranking) -> Plot | None:
         "Test predictions by confidence. Line: share that was right in each bin, all completed runs together; on the "
         "diagonal a net is as often right as it says, below it is too sure. Bars: share of the predictions. "
         "The expected calibration error is the mean distance from the diagonal, weighted by predictions, averaged over "
-        f"runs. Settings: {'; '.join(drawn)}."
+        "runs."
     )
-    return Plot(svgs, caption)
+    return Plot(svgs, caption + _settings(table, drawn))
+
+
+def _settings(table: Ranking, drawn: list[str]) -> str:
+    """The sentence of a caption that names the settings; empty where there is only one."""
+    return f" Settings: {'; '.join(drawn)}." if table.names else ""
 
 
 def calibration_error(frame: pandas.DataFrame) -> float:
@@ -153,8 +162,9 @@ def _calibration_panel(number: int, label: str, frames: list[pandas.DataFrame]) 
         axes.bar(bins["lower"], share, width=bins["upper"] - bins["lower"], align="edge", color=GREY, alpha=0.45)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
         axes.plot(bins["confidence"], bins["accuracy"], marker="o", markersize=4, **line_style(0))
-        axes.text(0.03, 0.94, f"calibration error {error:.4f}", fontsize=7.5, va="top", transform=axes.transAxes)
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share right", title=label)
+        axes.text(0, 1.02, f"calibration error {error:.4f}", fontsize=7.5, transform=axes.transAxes)
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share right")
+        axes.set_title(label, pad=14)
         axes.grid(color=SOFT)
 
     what = f"share right over confidence of {label}, expected calibration error {error:.4f}"
@@ -162,16 +172,17 @@ def _calibration_panel(number: int, label: str, frames: list[pandas.DataFrame]) 
 
 
 def weight_norms_plot(table: Ranking) -> Plot | None:
-    """Return the sizes of the tested nets' weights, a line per chosen setting; None without data.
+    """Return the sizes of the tested nets' weights, a kind of mark per chosen setting; None without data.
 
-    Over the parameter tensors in the net's order the root mean square of the weights; and the norm of all weights
-    together, a dot per run. Settings whose nets have other tensors than the best one's are in the second picture only.
+    The norm of all weights together, a mark per run; and over the parameter tensors in the net's order the root mean
+    square of the weights. Settings whose nets have other tensors than the best one's are in the first picture only.
     """
-    found = []
+    found, drawn = [], []
     for chosen in chosen_settings(table):
         frames = [frame for run in chosen.row.completed if (frame := load_weights(run)) is not None and len(frame)]
         if frames:
-            found.append((table.setting(chosen.row), frames))
+            found.append((chosen.title, frames))
+            drawn.append(table.setting(chosen.row))
     if not found:
         return None
     names = list(found[0][1][0]["name"])
@@ -179,14 +190,15 @@ def weight_norms_plot(table: Ranking) -> Plot | None:
         (index, [frame for frame in frames if list(frame["name"]) == names]) for index, (_, frames) in enumerate(found)
     ]
     alike = [(index, frames) for index, frames in alike if frames]
-    svgs = [_total_panel(found), *([_tensor_panel(names, alike)] if len(names) > 1 else [])]
-    caption = (
-        "Left: Euclidean norm of all weights of the tested net, a dot per completed run. Right: root mean square of "
-        "each parameter tensor, in the net's order, mean over runs."
-    )
-    if len(alike) < len(found):
-        caption += f" {counted(len(found) - len(alike), 'setting')} with other tensors than the best: left only."
-    return Plot(svgs, caption, [(label, index) for index, (label, _) in enumerate(found)])
+    svgs = [_total_panel(found)]
+    caption = "All weights: Euclidean norm of the tested net, a mark per completed run, the bar their mean."
+    if len(names) > 1:
+        svgs.append(_tensor_panel(names, alike, [title for title, _ in found]))
+        caption += " Each parameter tensor: root mean square, in the net's order, mean over runs."
+    if len(alike) < len(found) and len(names) > 1:
+        other = counted(len(found) - len(alike), "setting")
+        caption += f" {other} with other tensors than the best: in the picture of all weights only."
+    return Plot(svgs, caption + _settings(table, drawn))
 
 
 def total_norm(frame: pandas.DataFrame) -> float:
@@ -199,28 +211,33 @@ def _total_panel(found: list[tuple[str, list[pandas.DataFrame]]]) -> str:
         for index, (_, frames) in enumerate(found):
             norms = [total_norm(frame) for frame in frames]
             style = {"color": SERIES[index], "markersize": 4.2, "alpha": 0.75, "markeredgewidth": 0}
-            axes.plot([index] * len(norms), norms, "o", **style)
+            axes.plot([index] * len(norms), norms, MARKS[index], **style)
             axes.plot([index - 0.22, index + 0.22], [sum(norms) / len(norms)] * 2, color=SERIES[index], linewidth=1.8)
-        axes.set(xlim=(-0.6, len(found) - 0.4), xticks=[], ylabel="norm of all weights", title="all weights")
+        axes.set(xlim=(-0.6, len(found) - 0.4), ylabel="norm of all weights", title="all weights")
+        texts = [cut(title, 24) for title, _ in found]
+        axes.set_xticks(range(len(texts)), texts)
+        fit_ticks(axes, texts)
         axes.grid(axis="y")
 
     return render("norms-all", PANEL, draw, f"norm of all weights, {counted(len(found), 'setting')}")
 
 
-def _tensor_panel(names: list[str], alike: list[tuple[int, list[pandas.DataFrame]]]) -> str:
+def _tensor_panel(names: list[str], alike: list[tuple[int, list[pandas.DataFrame]]], titles: list[str]) -> str:
     import numpy
 
     def draw(axes: Axes) -> None:
         for index, frames in reversed(alike):
             sizes = [(frame["norm"] / numpy.sqrt(frame["count"])).to_numpy() for frame in frames]
             style = {"color": SERIES[index], "markersize": 4, "alpha": 0.85, "markeredgewidth": 0}
-            axes.plot(range(1, len(names) + 1), numpy.mean(sizes, axis=0), MARKS[index], **style)
+            label = cut(titles[index], 24)
+            axes.plot(range(1, len(names) + 1), numpy.mean(sizes, axis=0), MARKS[index], label=label, **style)
         drawn = [value for line in axes.lines for value in line.get_ydata()]
         if min(drawn) > 0:
             plain_logarithm(axes, "y", min(drawn), max(drawn))
         axes.set(xlabel="parameter tensor, first to last", ylabel="root mean square", title="each parameter tensor")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y")
+        key_of_lines(axes)
 
     what = f"root mean square of {len(names)} parameter tensors, {counted(len(alike), 'setting')}"
-    return render("norms-each", PANEL, draw, what)
+    return render("norms-each", KEYED_PANEL if len(alike) > 1 else PANEL, draw, what)

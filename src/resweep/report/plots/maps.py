@@ -76,10 +76,9 @@ def heat_maps(table: Ranking) -> Plot | None:
     values = [value for one in drawn for value in one.shown(table.monitor)]
     limits = min(values), max(values)
     svgs = [_draw_map(table, one, limits, f"heat-{number}") for number, one in enumerate(drawn)]
-    caption = (
-        f"Mean {table.monitor} over completed runs and all other swept values, the same colours in every picture: dark "
-        f"is {limits[0]:.4f}, bright is {limits[1]:.4f}."
-    )
+    colours = "the same colours in every picture: " if len(drawn) > 1 else ""
+    caption = f"{_averaged(table, drawn, splitting_key(table, runs))}; {colours}"
+    caption += f"dark is {limits[0]:.4f}, bright is {limits[1]:.4f}."
     if any(one.cells for one in drawn):
         caption += " A dash: no completed run."
     if not all(one.cells for one in drawn):
@@ -88,6 +87,16 @@ def heat_maps(table: Ranking) -> Plot | None:
     if len(maps) > MAPS:
         caption += f" {MAPS} of {len(maps)} pictures are drawn."
     return Plot(svgs, caption)
+
+
+def _averaged(table: Ranking, drawn: list[Map], split: str | None) -> str:
+    """What the values of the maps are means over, and what they are not."""
+    titled = sum(bool(one.title) for one in drawn)
+    apart = {0: "", len(drawn): f", for each {table.names.get(split)} apart"}
+    text = f"Mean {table.monitor} over completed runs"
+    text += apart.get(titled, f", for each {table.names.get(split)} apart where a title names one")
+    fixed = 3 if titled == len(drawn) else 2
+    return text + (", whatever their other swept values" if len(table.names) > fixed else "")
 
 
 def _maps(table: Ranking, runs: list[RunRecord]) -> list[Map]:
@@ -162,7 +171,7 @@ def _draw_cells(axes: Axes, one: Map, metric: str, shade: _Shade) -> list[str]:
     axes.set_yticks([place + 0.5 for place in range(len(up))], [cut(text, 12) for text in up])
     fit_ticks(axes, [cut(text, 12) for text in across])
     axes.tick_params(length=0)
-    return [axis.label if _even(axis) else "" for axis in map(places, one.levels)]
+    return [axis.label if _even(axis) else "" for axis in map(places, one.levels, one.pair)]
 
 
 def _even(axis: Axis) -> bool:
@@ -173,7 +182,7 @@ def _even(axis: Axis) -> bool:
 
 def _draw_dots(axes: Axes, one: Map, metric: str, shade: _Shade) -> list[str]:
     """A dot per run, the best values on top; returns what follows the keys' names."""
-    scales = [places(values) for values in one.levels]
+    scales = list(map(places, one.levels, one.pair))
     runs = thinned(sorted(one.runs, key=lambda run: run.metrics[metric]), MAP_DOTS)
     spots = [
         [axis.where[value_text(run.swept.get(key))] for run in runs] for axis, key in zip(scales, one.pair, strict=True)

@@ -91,7 +91,7 @@ def _scale(rows: list[SettingRow], key: str, name: str) -> Scale:
     """Heights by value; lines that meet at one value are spread by rank."""
     texts = [value_text(row.values.get(key)) for row in rows]
     levels = levels_of(texts) if numeric(texts) else levels_of(texts)[::-1]
-    axis = places(levels)
+    axis = places(levels, key)
     where = axis.where
     low, spread = min(where.values()), (max(where.values()) - min(where.values())) or 1.0
     shift = APART if len(levels) <= TICKS else 0.0

@@ -13,6 +13,9 @@ from resweep.report.plots.canvas import HIGHLIGHTED
 from resweep.report.table import Ranking
 from resweep.report.words import value_text
 
+LOGARITHMIC_KEYS = ("lr", "weight_decay")
+"""Last parts of the keys whose values are compared by their ratio, however few and however spaced."""
+
 
 def measured_runs(table: Ranking) -> list[RunRecord]:
     """Return the completed runs that have the monitored metric, best setting first."""
@@ -108,7 +111,7 @@ class Axis:
         ]
 
 
-def places(levels: Sequence[str]) -> Axis:
+def places(levels: Sequence[str], key: str = "") -> Axis:
     """Return where values lie on an axis.
 
     Numbers that are :func:`logarithmic` lie at their decimal logarithm, with zero one mean step below the smallest;
@@ -116,11 +119,12 @@ def places(levels: Sequence[str]) -> Axis:
 
     Args:
         levels: distinct values as text, numbers by size.
+        key: dotted key whose values they are.
     """
     if not numeric(levels):
         return Axis(dict(zip(levels, map(float, range(len(levels))), strict=True)), False, False)
     numbers = [float(level) for level in levels]
-    if not logarithmic(numbers):
+    if not logarithmic(numbers, key):
         return Axis(dict(zip(levels, numbers, strict=True)), False, True)
     found = [math.log10(number) for number in numbers if number > 0]
     zero = found[0] - (found[-1] - found[0]) / (len(found) - 1)
@@ -128,24 +132,29 @@ def places(levels: Sequence[str]) -> Axis:
     return Axis(dict(zip(levels, where, strict=True)), True, True)
 
 
-def logarithmic(numbers: Sequence[float]) -> bool:
+def logarithmic(numbers: Sequence[float], key: str = "") -> bool:
     """Return whether values call for a logarithmic axis.
 
-    None is negative, two at least are positive, and these span two decades or more; of five or more, the median must
-    also lie nearer to the middle in logarithms than as it is, which tells a search over logarithms from one over
-    the numbers. Four or more that span a factor of eight count as well if neighbours have about the same ratio, as in
-    32, 64, 128, 256.
+    None is negative, two at least are positive, and these span two decades or more, or one decade where zero is among
+    the values, which would otherwise lie on the smallest one; of five or more, the median must also lie nearer to the
+    middle in logarithms than as it is, which tells a search over logarithms from one over the numbers. Learning rates
+    and weight decays are logarithmic from one decade on, whatever their spacing. Four or more that span a factor of
+    eight count as well if neighbours have about the same ratio, as in 32, 64, 128, 256.
 
     Args:
         numbers: distinct values, ascending.
+        key: dotted key whose values they are.
     """
     positive = [number for number in numbers if number > 0]
     if min(numbers) < 0 or len(positive) < 2:
         return False
     logs = [math.log10(number) for number in positive]
-    if logs[-1] - logs[0] >= 2 - 1e-9:
+    decades = logs[-1] - logs[0] + 1e-9
+    if decades >= 1 and key.split(".")[-1] in LOGARITHMIC_KEYS:
+        return True
+    if decades >= (1 if 0 in numbers else 2):
         return len(positive) < 5 or _off_middle(logs) < _off_middle(positive)
-    if len(positive) < 4 or logs[-1] - logs[0] < math.log10(8) - 1e-9:
+    if len(positive) < 4 or decades < math.log10(8):
         return False
     ratios = [right - left for left, right in pairwise(logs)]
     return max(ratios) < 1.5 * min(ratios)

@@ -43,10 +43,11 @@ WIDE_TIME = 20
 def time_to_target_plot(table: Ranking) -> Plot | None:
     """Return when each run first reached a target of the monitored metric, by setting; None without curves.
 
+    None for a single run, too: the target would be its own best value, which says nothing about speed.
     One picture over seconds where they are known, one over epochs. Runs that never did are crosses at the right edge.
     """
     times = time_to_target(table)
-    if times is None:
+    if times is None or times.runs < 2:
         return None
     drawn = times.settings[:FEWER_ROWS]
     svgs = [svg for by in ("seconds", "epoch") if (svg := _target_panel(table, times, drawn, by)) is not None]

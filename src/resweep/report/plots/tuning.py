@@ -20,7 +20,7 @@ from resweep.report.plots.canvas import (
     render,
     rows_size,
 )
-from resweep.report.selection import BudgetCurve, Neighbour, budget_curves, sensitivity
+from resweep.report.selection import BudgetCurve, Neighbour, axis_results, budget_curves, sensitivity
 from resweep.report.stats import BETTER, WORSE
 from resweep.report.table import Ranking
 from resweep.report.words import value_text
@@ -36,6 +36,8 @@ MOST_VALUES = 24
 """Values up to which an axis has a picture; a search over numbers tries each one once or twice."""
 MOST_PANELS = 6
 """Axes that have a budget picture; of more, the first ones of the command."""
+MOST_FAILED = 16
+"""Values with failed settings that a caption names; of more, the first ones."""
 MOST_NEIGHBOURS = 40
 """Neighbours that are drawn; of more, those that lose least."""
 
@@ -44,7 +46,7 @@ def budget_plot(table: Ranking) -> Plot | None:
     """Return the expected best validation result over the number of settings tried; None where nothing was tuned.
 
     One picture for the whole sweep, with the test result of what would have been chosen, and one per axis with a line
-    per value.
+    per value. A line begins where nine of ten searches have a result, see :attr:`BudgetCurve.begins`.
     """
     whole = budget_curves(table)
     if not whole:
@@ -53,6 +55,10 @@ def budget_plot(table: Ranking) -> Plot | None:
     keys = [key for key in table.names if len({value_text(row.values.get(key)) for row in table.rows}) <= MOST_VALUES]
     found = [(key, curves) for key in keys if len(curves := budget_curves(table, key)) > 1]
     svgs += [_axis_panel(table, key, curves, number) for number, (key, curves) in enumerate(found[:MOST_PANELS])]
+    return Plot(svgs, _budget_caption(table, whole[0], found, len(keys)))
+
+
+def _budget_caption(table: Ranking, whole: BudgetCurve, found: list[tuple[str, list[BudgetCurve]]], keys: int) -> str:
     caption = (
         f"Mean {table.monitor} of the setting that would be chosen on validation had only so many settings been "
         "tried, drawn at random among those of the sweep; for the whole sweep also the test result of the same choice. "
@@ -65,21 +71,45 @@ def budget_plot(table: Ranking) -> Plot | None:
         caption += f" Of more than {2 * BANDS} lines, the best {BANDS} have a band."
     if len(found) > MOST_PANELS:
         caption += f" {MOST_PANELS} of {len(found)} axes are drawn."
-    if len(keys) < len(table.names):
+    if keys < len(table.names):
         caption += f" Keys with more than {MOST_VALUES} values have no picture of their own."
-    if whole[0].failed:
-        caption += f" Tried, and never chosen: {counted(whole[0].failed, 'setting')} without a result."
-    return Plot(svgs, caption)
+    if whole.failed:
+        caption += (
+            " A line begins at the first number of settings with which at least 90 % of such searches have a result; "
+            "mean and band are over those searches."
+        )
+        caption += _failed_values(table, whole, found[:MOST_PANELS])
+    return caption
+
+
+def _failed_values(table: Ranking, whole: BudgetCurve, found: list[tuple[str, list[BudgetCurve]]]) -> str:
+    """A sentence that names each value with the settings that were tried with it and have no result."""
+    lost = {
+        axis.key: [(one.text, one.settings, one.settings) for one in axis.choices if one.row is None and one.settings]
+        for axis in axis_results(table)
+    }
+    failed = [
+        f"{table.names[key]}={cut(text, 24)}: {without:,} of {tried:,}"
+        for key, curves in found
+        for text, without, tried in [*((one.text, one.failed, one.settings) for one in curves), *lost[key]]
+        if without
+    ]
+    have = "has" if whole.failed == 1 else "have"
+    first = f"Whole sweep: {whole.failed:,} of {whole.settings:,} settings {have} no result"
+    more = len(failed) - MOST_FAILED
+    last = [f"and {counted(more, 'further value')} with some"] if more > 0 else []
+    return f" {'; '.join([first, *failed[:MOST_FAILED], *last])}."
 
 
 def _whole_panel(table: Ranking, curve: BudgetCurve) -> str:
     def draw(axes: Axes) -> None:
         _budget_line(axes, 0, curve, table.monitor)
         if curve.test is not None and table.shown is not None:
-            axes.plot(curve.budgets, curve.test, label=table.shown, **line_style(1))
+            budgets, test = curve.budgets[curve.begins :], curve.test[curve.begins :]
+            axes.plot(budgets, test, label=table.shown, marker=_dot(budgets), markersize=4, **line_style(1))
         _finish_budget(axes, table, [curve], "whole sweep")
 
-    what = f"expected best {table.monitor} after 1 to {curve.settings} settings tried"
+    what = f"expected best {table.monitor} after {curve.budgets[curve.begins]} to {curve.settings} settings tried"
     return render("budget-all", PANEL, draw, what)
 
 
@@ -96,17 +126,27 @@ def _axis_panel(table: Ranking, key: str, curves: list[BudgetCurve], number: int
 
 
 def _budget_line(axes: Axes, index: int, curve: BudgetCurve, label: str, band: bool = True) -> None:
-    few = "o" if len(curve.budgets) == 1 else ""
-    axes.plot(curve.budgets, curve.expected, label=label, marker=few, markersize=4, **line_style(index))
+    budgets, expected, low, high = (
+        values[curve.begins :] for values in (curve.budgets, curve.expected, curve.low, curve.high)
+    )
+    axes.plot(budgets, expected, label=label, marker=_dot(budgets), markersize=4, **line_style(index))
     if band:
-        axes.fill_between(curve.budgets, curve.low, curve.high, color=SERIES[index], alpha=0.12, linewidth=0)
+        axes.fill_between(budgets, low, high, color=SERIES[index], alpha=0.12, linewidth=0)
+
+
+def _dot(budgets: list[int]) -> str:
+    """The marker of a line: a dot where a single point would otherwise not be seen."""
+    return "o" if len(budgets) == 1 else ""
 
 
 def _finish_budget(axes: Axes, table: Ranking, curves: list[BudgetCurve], title: str) -> None:
     most = max(curve.settings for curve in curves)
     if most >= WIDE_BUDGET:
         plain_logarithm(axes, "x", 1, most)
+        axes.set_xlim(most**-0.05, most**1.05)
     else:
+        aside = 0.05 * max(most - 1, 1)
+        axes.set_xlim(1 - aside, most + aside)
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="settings tried", ylabel=table.monitor, title=title)
     axes.grid(axis="y")
