@@ -80,7 +80,7 @@ class LoadedSweep:
 
     @property
     def answer(self) -> str:
-        """What to use, and whether the difference can be trusted."""
+        """What to use, and which differences were shown."""
         from resweep.report.words import answer
 
         return answer(self.table)

@@ -192,6 +192,13 @@ def test_folds_widen_the_interval_as_published() -> None:
     assert paired_difference(ours, dict.fromkeys(range(5), 0.51)).verdict == BETTER
 
 
+def test_equal_differences_of_ten_folds_show_nothing_and_of_ten_seeds_something():
+    ours, other = dict.fromkeys(range(10), 0.501), dict.fromkeys(range(10), 0.5)
+    folds, seeds = paired_difference(ours, other, overlap=1 / 9), paired_difference(ours, other)
+    assert (folds.p, folds.verdict, folds.more_seeds) == (1.0, NOT_DISTINGUISHABLE, None)
+    assert (seeds.p, seeds.verdict) == (2 * 0.5**10, BETTER)
+
+
 def test_holm_on_a_published_example():
     # R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") gives 0.03 0.06 0.06 0.02
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

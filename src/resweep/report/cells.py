@@ -93,7 +93,7 @@ def note(table: Ranking, rows: Sequence[SettingRow], plus_minus: str = "±") -> 
         parts.append(f"vs best: difference in {table.compared}")
         parts.append(_verdict_note(table))
     if any(difference.sign_test for difference in differences):
-        parts.append(f"sign test, which takes 6 {unit}, where all {unit} differ by the same amount")
+        parts.append(f"sign test, which takes at least 6 {unit}, where all {unit} differ by the same amount")
     if any(_more_text(difference) != EMPTY for difference in differences):
         text = f"fresh {unit}: how many of each, as a new sweep compared on its own, show the observed difference"
         parts.append(f"{text} with 80 % power")

@@ -138,7 +138,7 @@ def fresh_seeds(effect: float | None, overlap: float = 0.0) -> int | None:
 
     Args:
         effect: true mean of the differences divided by their standard deviation, not 0; None where they are all equal,
-            so that the sign test decides, which takes six.
+            so that the sign test decides, which takes six (and is no test of folds).
         overlap: as in :func:`resweep.report.stats.paired_difference`.
 
     Returns:
@@ -151,6 +151,8 @@ def fresh_seeds(effect: float | None, overlap: float = 0.0) -> int | None:
         (34, 3, None)
     """
     seeds = range(MIN_SEEDS, MAX_SEEDS + 1)
+    if effect is None and overlap:
+        return None
     if effect is None:
         index = bisect.bisect_left(seeds, True, key=lambda n: 2 * 0.5**n < ALPHA)
     else:

@@ -154,5 +154,5 @@ def _against(ours: numpy.ndarray, others: numpy.ndarray, overlap: float) -> nump
     equal = numpy.fmax.reduce(differences, axis=0) - numpy.fmin.reduce(differences, axis=0) <= rounding
     error = numpy.where(equal, 1.0, sd) * numpy.sqrt(1 / n + overlap)
     p = 2 * stdtr(n - 1, -abs(mean) / error)
-    p[equal] = numpy.where(abs(mean) > rounding, 2 * 0.5**n, 1.0)[equal]
+    p[equal] = numpy.where((abs(mean) > rounding) & (overlap == 0), 2 * 0.5**n, 1.0)[equal]
     return p

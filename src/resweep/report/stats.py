@@ -191,7 +191,8 @@ def paired_difference(
 
     The paired t test decides from three shared seeds on. Differences that are all equal, which happens with few test
     images, would give an interval without width that claims certainty. Then the two-sided sign test decides: n equal
-    signs have probability 2 * 0.5^n, so fewer than six shared seeds are never distinguishable.
+    signs have probability 2 * 0.5^n, so fewer than six shared seeds are never distinguishable. It takes the seeds for
+    independent; of folds, whose training images overlap, equal differences show nothing (p = 1).
 
     Args:
         ours: the first setting's value of each seed.
@@ -226,7 +227,7 @@ def paired_difference(
     error = summary.sd * math.sqrt(1 / summary.n + overlap)
     equal = summary.largest - summary.smallest <= rounding
     half = _t_quantile(summary.n - 1) * error
-    p = _p_value(summary, error, equal, rounding)
+    p = _p_value(summary, error, equal, rounding, overlap)
     adjusted = p if p is None or adjust is None else adjust(p)
     distinguishable = adjusted is not None and adjusted < ALPHA
     side = BETTER if (summary.mean > 0) == larger_is_better else WORSE
@@ -259,12 +260,12 @@ def to_digits(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _p_value(summary: Summary, error: float, equal: bool, rounding: float) -> float | None:
-    """Of the paired t test, or of the sign test where all differences are equal."""
+def _p_value(summary: Summary, error: float, equal: bool, rounding: float, overlap: float) -> float | None:
+    """Of the paired t test, or of the sign test where all differences are equal; folds are too dependent for that."""
     if summary.n < MIN_SEEDS:
         return None
     if equal:
-        return min(1.0, 2 * 0.5**summary.n) if abs(summary.mean) > rounding else 1.0
+        return min(1.0, 2 * 0.5**summary.n) if abs(summary.mean) > rounding and not overlap else 1.0
     from scipy.special import stdtr
 
     return 2 * float(stdtr(summary.n - 1, -abs(summary.mean) / error))

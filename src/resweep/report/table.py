@@ -165,7 +165,7 @@ def ranking(sweep: Sweep) -> Ranking:
     pairs = Pairs(
         [_by_repeat(runs, shown or monitor) for runs, _ in summaries],
         larger_is_better=_larger_is_better(shown or monitor, monitor, mode),
-        overlap=_overlap(counted) if unit == "fold" else 0.0,
+        overlap=_overlap(counted, (shown or monitor).split("/")[0]) if unit == "fold" else 0.0,
     )
     rows = [_row(index, runs, keys, val, shown) for index, (runs, val) in enumerate(summaries)]
     repeats = len(sweep.runs) - len(counted.runs)
@@ -237,11 +237,11 @@ def _by_repeat(runs: list[RunRecord], metric: str) -> dict[tuple[int, int | None
     return {repeat: statistics.fmean(values) for repeat, values in found.items() if values}
 
 
-def _overlap(sweep: Sweep) -> float:
-    """Test images per training image of a fold; where they were not recorded, of 1 of k parts against k - 1."""
-    sizes = [run.split_sizes for run in sweep.runs if run.split_sizes.get("train") and run.split_sizes.get("test")]
+def _overlap(sweep: Sweep, part: str) -> float:
+    """Images of the compared split per training image; where they were not recorded, of 1 of k parts against k - 1."""
+    sizes = [run.split_sizes for run in sweep.runs if run.split_sizes.get("train") and run.split_sizes.get(part)]
     if sizes:
-        return statistics.fmean(size["test"] / size["train"] for size in sizes)
+        return statistics.fmean(size[part] / size["train"] for size in sizes)
     folds = sweep.base.get("data.num_folds") or len({run.swept.get("data.fold") for run in sweep.runs})
     return 1 / (max(int(folds), 2) - 1)
 
