@@ -31,6 +31,7 @@ TINY = [
 # What a choice needs to be built in a training as short as that, or on this machine.
 NEEDS = {
     "scheduler/warmup_cosine": ["scheduler.warmup=0"],
+    "logger/wandb": ["logger.offline=true"],
     "trainer/gpu": ["trainer.accelerator=cpu"],
     "optimizer/lbfgs": ["data.batch_size=80", "scheduler=cosine"],
 }

@@ -24,7 +24,7 @@ POINTS = {
     "resweep.record": {"Record.write": "record"},
     "resweep.callbacks": {"BestAndLast.save": "checkpoint", "BestAndLast._last_is_best": "checkpoint"},
     "resweep.lit_module": {"LitClassifier.validation_step": "validation"},
-    "resweep.train": {"_attempt": "set-up", "test": "testing", "_finish_loggers": "finishing"},
+    "resweep.train": {"_attempt": "set-up", "test": "testing", "_finish_trackers": "finishing"},
     "pytorch_lightning.loops.training_epoch_loop": {"_TrainingEpochLoop.run": "training"},
 }
 supervises = "resweep.cli" in sys.orig_argv

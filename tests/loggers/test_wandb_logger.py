@@ -38,6 +38,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("CONFIG_DIR", "CACHE_DIR", "DATA_DIR"):
             patch.setenv(f"WANDB_{name}", str(folder))
         patch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+        wandb.teardown()  # of another test file, with the settings of then
         yield
         wandb.teardown()
 
