@@ -17,6 +17,7 @@ from resweep.record import FINISHED
 from resweep.report.budget import BudgetCurve, budget_curve
 from resweep.report.stats import Difference
 from resweep.report.table import BROKEN, Ranking, SettingRow
+from resweep.report.where import number
 from resweep.report.words import value_text
 
 ENDED = FINISHED | BROKEN
@@ -237,10 +238,5 @@ def _neighbours(table: Ranking, best: SettingRow, key: str, rows: list[SettingRo
 
 def _number(value: Any) -> float | None:
     """A config value as a finite number, also where it was kept as text; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        given = float(value)
-    except ValueError:
-        return None
-    return given if math.isfinite(given) else None
+    found = number(value)
+    return None if found is None or math.isinf(found) else found
